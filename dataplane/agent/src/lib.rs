@@ -1,0 +1,1 @@
+//! The slow thread: sockets, reload, DNS, admin and metrics pages, logs.

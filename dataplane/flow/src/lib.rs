@@ -1,0 +1,1 @@
+//! One core's life: accept, request, connect, forward, close.

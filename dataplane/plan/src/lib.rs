@@ -1,0 +1,1 @@
+//! The configuration, compiled: one immutable snapshot and pure functions over it.

@@ -1,0 +1,1 @@
+//! The runtime: rings, executor, buffers, sockets, timers, and what passes between threads.
