@@ -1,1 +1,249 @@
 //! The configuration, compiled: one immutable snapshot and pure functions over it.
+//!
+//! `compile` turns xDS resources into a `Plan` or refuses them, each with a reason. `Plan::decide` works out everything
+//! that the configuration says about one request, as a small `Decision` that can be printed; acting on it is I/O and
+//! stands elsewhere. This room opens nothing, reads no clock and draws no random number: all of them are arguments.
+#![forbid(unsafe_code)]
+
+mod compile;
+mod decide;
+mod decision;
+mod edits;
+mod hosts;
+mod index;
+mod json;
+mod matcher;
+mod rewrite;
+mod table;
+
+pub use compile::{Answers, Name, Rejection, compile};
+pub use decide::{Cache, Request};
+pub use decision::{Action, Decision, Forward, Permit, Redirect, Respond, Show};
+pub use edits::Edits;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// A duration in nanoseconds that stands for "no limit".
+pub const FOREVER_NS: u64 = u64::MAX;
+
+/// One configuration as the cores use it. Immutable; a change is a new plan with the next generation.
+#[derive(Debug)]
+pub struct Plan {
+    /// Which plan this is; grows by one with each plan of a process.
+    pub generation: u64,
+    /// What belongs to the process: cores, limits, admin address, access log.
+    pub process: api::Process,
+    /// The listeners, by `ListenerId`.
+    pub listeners: Vec<Listener>,
+    /// The services, by `ServiceId`.
+    pub services: Vec<Service>,
+    /// What requests are counted under, by `SeriesId`.
+    pub series: Vec<SeriesKey>,
+    /// Settings that were read but have no effect here, as `kind/name: field`. Nothing that allows or denies is among them.
+    pub ignored: Vec<String>,
+    routes: Vec<Route>,
+    regexes: matcher::Regexes,
+    names: BTreeSet<Name>,
+}
+
+/// Which listener: an index into `Plan::listeners`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerId(pub u16);
+
+/// Which route, over all listeners and hosts of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteId(pub u32);
+
+/// Which service: an index into `Plan::services`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceId(pub u32);
+
+/// Which series of counters: an index into `Plan::series`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SeriesId(pub u32);
+
+/// What a request or a tunnel is counted under. Names, so that counters outlive the plan. Unique within a plan.
+/// Every listener has a series with an empty route and service, for what ends before or without a route.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SeriesKey {
+    /// The listener's name.
+    pub listener: Box<str>,
+    /// The route's name; empty for TCP and when no route matched.
+    pub route: Box<str>,
+    /// The service's name; empty when the route answers by itself.
+    pub service: Box<str>,
+}
+
+/// One listener.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its name.
+    pub name: Box<str>,
+    /// Where it listens.
+    pub address: balance::Address,
+    /// What it speaks, and what it does with it.
+    pub kind: Kind,
+    /// The series of what ends before a route is known (no match, refused heads, timeouts).
+    pub unrouted: SeriesId,
+}
+
+/// What a listener speaks.
+#[derive(Debug)]
+pub enum Kind {
+    /// HTTP
+    Http(Http),
+    /// Bytes.
+    Tcp(Tcp),
+}
+
+/// An HTTP listener's settings.
+#[derive(Debug)]
+pub struct Http {
+    /// Bounds on request heads.
+    pub head: wire::h1::Limits,
+    /// From the beginning of a head to the end of its body, nanoseconds; `FOREVER_NS` for none.
+    pub request_timeout_ns: u64,
+    /// Without a byte either way, nanoseconds; `FOREVER_NS` for none.
+    pub idle_timeout_ns: u64,
+    /// What is done with `X-Forwarded-For` and `X-Forwarded-Proto`.
+    pub forwarded: Forwarded,
+    /// Requests are logged.
+    pub access_log: bool,
+    pub(crate) hosts: hosts::Hosts,
+}
+
+/// What a listener makes of `X-Forwarded-*`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// How many proxies in front of this one are trusted to have said the truth.
+    pub trusted_hops: u32,
+    /// What is sent on.
+    pub mode: ForwardedMode,
+}
+
+/// What happens to `X-Forwarded-For` on the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardedMode {
+    /// The peer's address is appended.
+    #[default]
+    Append,
+    /// What came is dropped, the peer's address stands alone.
+    Replace,
+    /// What came is sent on as it is.
+    Keep,
+}
+
+/// A TCP listener's settings.
+#[derive(Debug)]
+pub struct Tcp {
+    /// Where connections go.
+    pub(crate) to: Destination,
+    /// Without a byte either way, nanoseconds; `FOREVER_NS` for none.
+    pub idle_timeout_ns: u64,
+    /// Connections are logged.
+    pub access_log: bool,
+    /// How many more attempts may follow a failed connect.
+    pub retries: u8,
+}
+
+/// One route of one host of one listener: what is done with the requests that it matches.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name; its position when the configuration gives none.
+    pub name: Box<str>,
+    /// Changes to the fields of requests that are forwarded.
+    pub request_edits: Edits,
+    /// Changes to the fields of answers, forwarded or our own.
+    pub response_edits: Edits,
+    /// The body of a fixed answer.
+    pub body: Box<[u8]>,
+    /// What takes the place of `Host` when the request is forwarded.
+    pub host: Option<Box<str>>,
+    pub(crate) matcher: matcher::Match,
+    pub(crate) action: RouteAction,
+    /// The series of answers that the route gives by itself.
+    pub(crate) series: SeriesId,
+}
+
+/// What a route does.
+#[derive(Debug)]
+pub(crate) enum RouteAction {
+    Forward(RouteForward),
+    Redirect { status: u16, to: rewrite::Location },
+    Respond { status: u16 },
+}
+
+/// How a route forwards.
+#[derive(Debug)]
+pub(crate) struct RouteForward {
+    pub(crate) to: Destination,
+    pub(crate) timeout_ns: u64,
+    pub(crate) per_try_timeout_ns: u64,
+    pub(crate) retries: u8,
+    pub(crate) path: rewrite::PathRewrite,
+}
+
+/// Where a route or a TCP listener sends: one service, or several by weight.
+#[derive(Debug)]
+pub(crate) enum Destination {
+    One(Target),
+    Weighted { choice: balance::Weighted, targets: Box<[Target]> },
+}
+
+/// A service to send to, and the series that counts it. No service: the configuration does not have the one it names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    pub(crate) service: Option<ServiceId>,
+    pub(crate) series: SeriesId,
+}
+
+/// One service.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: Box<str>,
+    /// Endpoints with their state, algorithm and limits; shared with earlier and later plans where it is the same service.
+    pub balance: Arc<balance::Service>,
+    /// Until a connection is established, nanoseconds.
+    pub connect_timeout_ns: u64,
+}
+
+impl Plan {
+    /// The route of an id that this plan gave.
+    ///
+    /// # Panics
+    /// With an id of another plan, possibly.
+    #[inline]
+    pub fn route(&self, id: RouteId) -> &Route {
+        &self.routes[id.0 as usize]
+    }
+
+    /// The listener of an id that this plan gave.
+    ///
+    /// # Panics
+    /// With an id of another plan, possibly.
+    #[inline]
+    pub fn listener(&self, id: ListenerId) -> &Listener {
+        &self.listeners[id.0 as usize]
+    }
+
+    /// The service of an id that this plan gave.
+    ///
+    /// # Panics
+    /// With an id of another plan, possibly.
+    #[inline]
+    pub fn service(&self, id: ServiceId) -> &Service {
+        &self.services[id.0 as usize]
+    }
+
+    /// The names that the plan wants resolved: what `Answers` should hold the next time.
+    pub fn names(&self) -> &BTreeSet<Name> {
+        &self.names
+    }
+
+    /// The whole plan as readable JSON, for the admin page `/plan`.
+    pub fn to_json(&self) -> String {
+        json::plan(self)
+    }
+}

@@ -1,0 +1,155 @@
+//! What the configuration says about one request, as a value: small, copyable, printable.
+
+use crate::{FOREVER_NS, ListenerId, Plan, RouteId, SeriesId, ServiceId};
+use std::fmt;
+
+/// Everything that the plan says about one request or connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The listener it came through.
+    pub listener: ListenerId,
+    /// The route that matched; none for TCP and when nothing matched.
+    pub route: Option<RouteId>,
+    /// What it is counted under.
+    pub series: SeriesId,
+    /// What is to be done.
+    pub action: Action,
+}
+
+/// What is to be done with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send it to a service.
+    Forward(Forward),
+    /// Answer with a redirect; its `Location` is `Cache::text`.
+    Redirect(Redirect),
+    /// Answer with the route's `body`.
+    Respond(Respond),
+    /// No route matches: 404.
+    NotFound,
+    /// The route names a service that the plan does not have: 503.
+    UnknownService(Permit),
+}
+
+/// How a request is forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Where to.
+    pub service: ServiceId,
+    /// From the request complete to the answer complete, retries included, nanoseconds; `FOREVER_NS` for none.
+    pub timeout_ns: u64,
+    /// One attempt, nanoseconds; `FOREVER_NS` for none.
+    pub per_try_timeout_ns: u64,
+    /// How many more attempts may follow a failed connect.
+    pub retries: u8,
+    /// The path to send, without the query, stands in `Cache::text`; otherwise the request's own is sent.
+    pub path_rewritten: bool,
+    /// `Host` is to be the route's `host`; otherwise the request's own is sent.
+    pub host_rewritten: bool,
+    /// Policy let it through.
+    pub permit: Permit,
+}
+
+/// A redirect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+    /// Policy let it through.
+    pub permit: Permit,
+}
+
+/// A fixed answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Respond {
+    /// 200 to 599.
+    pub status: u16,
+    /// Policy let it through.
+    pub permit: Permit,
+}
+
+/// The verdict of policy that a request may pass. Only this room makes one, so an answer that needs it cannot be given
+/// without having asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permit(());
+
+impl Permit {
+    /// The one place where permits come from: no policy stands in the plan, so every request has it.
+    #[inline]
+    pub(crate) fn unrestricted() -> Permit {
+        Permit(())
+    }
+}
+
+impl Decision {
+    /// The decision with the plan's names in place of numbers. `text` is what `decide` left in `Cache::text`.
+    pub fn show<'a>(&'a self, plan: &'a Plan, text: &'a [u8]) -> Show<'a> {
+        Show { decision: self, plan, text }
+    }
+
+    /// The service that it is sent to, if it is.
+    #[inline]
+    pub fn service(&self) -> Option<ServiceId> {
+        match self.action {
+            Action::Forward(forward) => Some(forward.service),
+            _ => None,
+        }
+    }
+}
+
+/// A decision on its way to a reader.
+#[derive(Clone, Copy, Debug)]
+pub struct Show<'a> {
+    decision: &'a Decision,
+    plan: &'a Plan,
+    text: &'a [u8],
+}
+
+impl fmt::Display for Show<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "listener {}", self.plan.listener(self.decision.listener).name)?;
+        let route = self.decision.route.map(|id| self.plan.route(id));
+        if let Some(route) = route {
+            write!(f, ", route {}", route.name)?;
+        }
+        match self.decision.action {
+            Action::Forward(forward) => {
+                write!(f, ": forward to {}", self.plan.service(forward.service).name)?;
+                if forward.path_rewritten {
+                    write!(f, ", path {}", self.text.escape_ascii())?;
+                }
+                if let Some(host) = route.and_then(|route| route.host.as_deref()) {
+                    write!(f, ", host {host}")?;
+                }
+                if forward.timeout_ns != FOREVER_NS {
+                    write!(f, ", timeout {}", Milliseconds(forward.timeout_ns))?;
+                }
+                if forward.retries > 0 {
+                    write!(f, ", {} retries on connect-failure", forward.retries)?;
+                }
+                if forward.per_try_timeout_ns != FOREVER_NS {
+                    write!(f, ", timeout of a try {}", Milliseconds(forward.per_try_timeout_ns))?;
+                }
+                Ok(())
+            }
+            Action::Redirect(redirect) => write!(f, ": redirect {} to {}", redirect.status, self.text.escape_ascii()),
+            Action::Respond(respond) => write!(f, ": respond {}", respond.status),
+            Action::NotFound => f.write_str(": no route, 404"),
+            Action::UnknownService(_) => {
+                write!(f, ": unknown service {}, 503", self.plan.series[self.decision.series.0 as usize].service)
+            }
+        }
+    }
+}
+
+/// A duration in nanoseconds, printed in milliseconds without losing anything.
+struct Milliseconds(u64);
+
+impl fmt::Display for Milliseconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 % 1_000_000 {
+            0 => write!(f, "{}ms", self.0 / 1_000_000),
+            rest => write!(f, "{}.{rest:06}ms", self.0 / 1_000_000),
+        }
+    }
+}
