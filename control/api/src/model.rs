@@ -1,0 +1,384 @@
+//! What a checked document says: the model between YAML and xDS. Every value in it has passed its check,
+//! so that translation cannot fail. DESIGN.md section 6 says what each word means.
+
+use std::{net::SocketAddr, time::Duration};
+
+/// One whole configuration file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document {
+    /// In the file's order.
+    pub listeners: Vec<Listener>,
+    /// In the file's order.
+    pub services: Vec<Service>,
+    /// Limits of the process and of each request.
+    pub limits: Limits,
+    /// Where `/ready`, `/metrics` and `/plan` answer; none if absent.
+    pub admin: Option<Address>,
+    /// Where requests are logged; nowhere if absent.
+    pub access_log: Option<AccessLog>,
+    /// The CPUs that cores run on.
+    pub cores: Cores,
+}
+
+/// Where something listens, or is reached: an IP address with a port, or the path of a unix socket.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// IPv4 or IPv6, with a port.
+    Socket(SocketAddr),
+    /// The path of a unix socket, at most 107 bytes (`sun_path` without its end).
+    Unix(String),
+}
+
+/// A place where clients connect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Unique in the document.
+    pub name: String,
+    /// Unique in the document.
+    pub address: Address,
+    /// No byte either way; the top-level `idle-timeout` if absent.
+    pub idle_timeout: Option<Duration>,
+    /// What is spoken here, and where it goes.
+    pub protocol: Protocol,
+}
+
+/// What a listener speaks.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Protocol {
+    /// `protocol: http`
+    Http(Http),
+    /// `protocol: tcp`; never empty, and the weights are not all zero.
+    Tcp(Vec<Target>),
+}
+
+/// What an http listener does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Http {
+    /// What to believe and say about where a request came from.
+    pub forwarded: Forwarded,
+    /// Never empty. The most specific name wins.
+    pub hosts: Vec<Host>,
+}
+
+/// How `X-Forwarded-For` is treated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// Proxies before this one whose entries are believed.
+    pub trusted_hops: u32,
+    /// What becomes of the field.
+    pub mode: ForwardedMode,
+}
+
+/// What becomes of `X-Forwarded-For` on its way upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardedMode {
+    /// The peer's address is added.
+    #[default]
+    Append,
+    /// The peer's address stands alone.
+    Replace,
+    /// The field is left as it came.
+    Keep,
+}
+
+impl ForwardedMode {
+    /// The word of the language.
+    pub fn word(self) -> &'static str {
+        match self {
+            ForwardedMode::Append => "append",
+            ForwardedMode::Replace => "replace",
+            ForwardedMode::Keep => "keep",
+        }
+    }
+}
+
+/// The routes of one or several host names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Host {
+    /// Lower case, without a port: exact, `*.suffix` (one or more labels), or `*`. Unique per listener, never empty.
+    pub names: Vec<String>,
+    /// The first that matches answers. Never empty.
+    pub routes: Vec<Route>,
+}
+
+/// One rule: which requests, and what becomes of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Unique in its host. Without a `name`: the position in the listener, from 1, through all its hosts.
+    pub name: String,
+    /// Which requests.
+    pub matches: Match,
+    /// What becomes of them.
+    pub action: Action,
+    /// Edits of the answer's head.
+    pub response_headers: HeaderEdits,
+}
+
+/// Which requests a route takes; all conditions must hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Match {
+    /// Any path if absent.
+    pub path: Option<PathMatch>,
+    /// Any method if empty.
+    pub methods: Vec<String>,
+    /// Names in lower case, in the file's order.
+    pub headers: Vec<(String, ValueMatch)>,
+    /// Names as written, in the file's order.
+    pub query: Vec<(String, ValueMatch)>,
+}
+
+/// Which normalised paths a route takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathMatch {
+    /// The whole path.
+    Exact(String),
+    /// `/cart/*` is `/cart`: that path and everything below it. `/*` is the empty string.
+    Prefix(String),
+    /// RE2's syntax, the whole path.
+    Regex(String),
+}
+
+/// Which values of a header or query parameter a route takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValueMatch {
+    /// This very value.
+    Exact(String),
+    /// Any value (true), or absence (false).
+    Present(bool),
+    /// RE2's syntax, the whole value.
+    Regex(String),
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// An answer that sends the client elsewhere.
+    Redirect(Redirect),
+    /// A fixed answer.
+    Respond(Respond),
+    /// On to a service.
+    Forward(Box<Forward>),
+}
+
+/// A path that replaces the request's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathTarget {
+    /// The whole path becomes this.
+    Exact(String),
+    /// What `*` matched is kept behind this; `/new/*` is `/new`, `/*` is the empty string.
+    Prefix(String),
+}
+
+/// `redirect`; the query is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// Where to.
+    pub path: PathTarget,
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+}
+
+/// `respond`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Respond {
+    /// 200 to 599.
+    pub status: u16,
+    /// At most 64 KiB.
+    pub body: String,
+}
+
+/// `to`, with what belongs to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Forward {
+    /// Never empty, and the weights are not all zero.
+    pub to: Vec<Target>,
+    /// Edits of the request's head.
+    pub request_headers: HeaderEdits,
+    /// The path that the service sees; the request's if absent.
+    pub rewrite_path: Option<PathTarget>,
+    /// The host that the service sees; the request's if absent.
+    pub rewrite_host: Option<String>,
+    /// Request complete to answer complete, retries included; none if absent.
+    pub timeout: Option<Duration>,
+    /// When to try again; never if absent.
+    pub retry: Option<Retry>,
+}
+
+/// A service and its share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The service's name.
+    pub service: String,
+    /// 0 to 1,000,000.
+    pub weight: u32,
+}
+
+/// `retry`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Further tries after the first: 1 to 10.
+    pub retries: u32,
+    /// The route's own timeout bounds it if absent.
+    pub per_try_timeout: Option<Duration>,
+}
+
+/// Edits of a head. A name stands in one of the three only; names in lower case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdits {
+    /// These fields have this value alone.
+    pub set: Vec<(String, String)>,
+    /// These fields get one more value.
+    pub add: Vec<(String, String)>,
+    /// These fields go.
+    pub remove: Vec<String>,
+}
+
+/// A set of endpoints that do the same.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Unique in the document.
+    pub name: String,
+    /// Never empty.
+    pub endpoints: Endpoints,
+    /// How an endpoint is chosen.
+    pub balance: Balance,
+    /// What may be under way at once.
+    pub limits: ServiceLimits,
+    /// Until a connection stands.
+    pub connect_timeout: Duration,
+}
+
+/// Where a service runs: by address or by DNS name, not both.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Endpoints {
+    /// Known addresses.
+    Addresses(Vec<Endpoint<Address>>),
+    /// Names that are resolved again as their TTL says.
+    Names(Vec<Endpoint<DnsName>>),
+}
+
+/// One endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint<A> {
+    /// Unique in its service.
+    pub address: A,
+    /// 1 to 1,000,000.
+    pub weight: u32,
+    /// Empty if absent.
+    pub zone: String,
+}
+
+/// A DNS name and a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DnsName {
+    /// Lower case.
+    pub name: String,
+    /// 1 to 65535.
+    pub port: u16,
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// Each in turn, by weight.
+    RoundRobin,
+    /// Any, by weight.
+    Random,
+    /// Of two random ones, the one with fewer requests under way.
+    LeastRequest,
+    /// Of two random ones, the one with the lower recent latency times requests under way.
+    #[default]
+    PeakEwma,
+}
+
+/// A service's limits; they hold for the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceLimits {
+    /// Open connections.
+    pub connections: u32,
+    /// Requests that wait for a connection.
+    pub pending: u32,
+    /// Requests under way.
+    pub requests: u32,
+}
+
+impl Default for ServiceLimits {
+    fn default() -> Self {
+        ServiceLimits {
+            connections: 1024,
+            pending: 1024,
+            requests: 1024,
+        }
+    }
+}
+
+/// Top-level `limits`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Client connections of the process; at it, accepting pauses.
+    pub connections: u32,
+    /// The largest request head, in KiB.
+    pub head_kib: u32,
+    /// The most fields in a head.
+    pub headers: u32,
+    /// Head begun to body ended.
+    pub request_timeout: Duration,
+    /// No byte either way.
+    pub idle_timeout: Duration,
+    /// What requests under way get when the process drains.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 50_000,
+            head_kib: 32,
+            headers: 100,
+            request_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The CPUs that cores run on, within the process's affinity mask.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cores {
+    /// Every CPU of the mask.
+    #[default]
+    All,
+    /// So many: 1 to 1024.
+    Count(u32),
+    /// These: 0 to 1023 each, none twice, never empty.
+    List(Vec<u32>),
+}
+
+/// Where and how requests are logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// A file, or `/dev/stdout`.
+    pub path: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How a line of the access log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// Words with spaces between.
+    Text,
+}
+
+impl LogFormat {
+    /// The word of the language.
+    pub fn word(self) -> &'static str {
+        match self {
+            LogFormat::Json => "json",
+            LogFormat::Text => "text",
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Services: a Cluster, and the ClusterLoadAssignment that names its endpoints.
+
+use envoy_types::pb::{
+    envoy::{
+        config::{
+            cluster::v3::{
+                CircuitBreakers, Cluster, LoadBalancingPolicy,
+                circuit_breakers::Thresholds,
+                cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig},
+                load_balancing_policy::Policy,
+            },
+            core::v3::{self as core, Locality, RoutingPriority, TypedExtensionConfig},
+            endpoint::v3::{
+                ClusterLoadAssignment, Endpoint as ResourceEndpoint, LbEndpoint,
+                LocalityLbEndpoints, lb_endpoint::HostIdentifier,
+            },
+        },
+        extensions::load_balancing_policies::{
+            least_request::v3::LeastRequest, random::v3::Random, round_robin::v3::RoundRobin,
+        },
+    },
+    google::protobuf::Any,
+};
+
+use super::{address, ads, duration, number};
+use crate::{
+    model::{Balance, Endpoint, Endpoints, Service, ServiceLimits},
+    xds,
+};
+
+/// One service.
+pub(super) fn cluster(of: &Service) -> Cluster {
+    let base = Cluster {
+        name: of.name.clone(),
+        connect_timeout: Some(duration(of.connect_timeout)),
+        circuit_breakers: Some(limits(&of.limits)),
+        load_balancing_policy: Some(balance(of.balance)),
+        ..Cluster::default()
+    };
+    match &of.endpoints {
+        Endpoints::Addresses(_) => by_address(base),
+        Endpoints::Names(names) => by_name(base, &of.name, names),
+    }
+}
+
+/// Addresses come by EDS, one name per cluster.
+fn by_address(base: Cluster) -> Cluster {
+    Cluster {
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
+        eds_cluster_config: Some(EdsClusterConfig {
+            eds_config: Some(ads()),
+            ..EdsClusterConfig::default()
+        }),
+        ..base
+    }
+}
+
+/// Names stand inside the cluster, as EDS cannot carry them. Every address of both families is an endpoint.
+#[allow(
+    deprecated,
+    reason = "Envoy's newer carrier is an extension that older proxies do not know"
+)]
+fn by_name(base: Cluster, service: &str, names: &[Endpoint<crate::model::DnsName>]) -> Cluster {
+    Cluster {
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::StrictDns as i32)),
+        load_assignment: Some(load_assignment(service, names, address::write_name)),
+        respect_dns_ttl: true,
+        dns_lookup_family: DnsLookupFamily::All as i32,
+        ..base
+    }
+}
+
+/// `endpoints`: one locality per zone, in the order in which zones first appear.
+pub(super) fn load_assignment<A>(
+    service: &str,
+    endpoints: &[Endpoint<A>],
+    write: impl Fn(&A) -> core::Address,
+) -> ClusterLoadAssignment {
+    let mut zones: Vec<LocalityLbEndpoints> = Vec::new();
+    let zone_of = |l: &LocalityLbEndpoints| {
+        l.locality
+            .as_ref()
+            .map(|l| l.zone.clone())
+            .unwrap_or_default()
+    };
+    for endpoint in endpoints {
+        let found = zones.iter().position(|l| zone_of(l) == endpoint.zone);
+        let place = found.unwrap_or_else(|| {
+            zones.push(locality(&endpoint.zone));
+            zones.len() - 1
+        });
+        zones[place]
+            .lb_endpoints
+            .push(lb_endpoint(write(&endpoint.address), endpoint.weight));
+    }
+    ClusterLoadAssignment {
+        cluster_name: service.to_owned(),
+        endpoints: zones,
+        ..ClusterLoadAssignment::default()
+    }
+}
+
+/// `zone`
+fn locality(zone: &str) -> LocalityLbEndpoints {
+    let named = Locality {
+        zone: zone.to_owned(),
+        ..Locality::default()
+    };
+    LocalityLbEndpoints {
+        locality: (!zone.is_empty()).then_some(named),
+        ..LocalityLbEndpoints::default()
+    }
+}
+
+/// An address and its `weight`.
+fn lb_endpoint(address: core::Address, weight: u32) -> LbEndpoint {
+    let endpoint = ResourceEndpoint {
+        address: Some(address),
+        ..ResourceEndpoint::default()
+    };
+    LbEndpoint {
+        host_identifier: Some(HostIdentifier::Endpoint(endpoint)),
+        load_balancing_weight: number(weight),
+        ..LbEndpoint::default()
+    }
+}
+
+/// `balance`. A proxy takes the first policy that it knows, so ours stands before the nearest of Envoy's.
+fn balance(of: Balance) -> LoadBalancingPolicy {
+    let round_robin = || {
+        policy(
+            "round_robin",
+            xds::any(xds::ROUND_ROBIN, &RoundRobin::default()),
+        )
+    };
+    let random = || policy("random", xds::any(xds::RANDOM, &Random::default()));
+    let least = LeastRequest {
+        choice_count: number(2),
+        ..LeastRequest::default()
+    };
+    let least_request = || policy("least_request", xds::any(xds::LEAST_REQUEST, &least));
+    let peak_ewma = || {
+        policy(
+            "peak_ewma",
+            Any {
+                type_url: xds::PEAK_EWMA.to_owned(),
+                value: Vec::new(),
+            },
+        )
+    };
+    LoadBalancingPolicy {
+        policies: match of {
+            Balance::RoundRobin => vec![round_robin()],
+            Balance::Random => vec![random()],
+            Balance::LeastRequest => vec![least_request()],
+            Balance::PeakEwma => vec![peak_ewma(), least_request()],
+        },
+    }
+}
+
+fn policy(name: &str, config: Any) -> Policy {
+    let owner = if config.type_url == xds::PEAK_EWMA {
+        "ringway"
+    } else {
+        "envoy.load_balancing_policies"
+    };
+    Policy {
+        typed_extension_config: Some(TypedExtensionConfig {
+            name: format!("{owner}.{name}"),
+            typed_config: Some(config),
+        }),
+    }
+}
+
+/// `limits`. Retries are bounded by the rule of each route; Envoy's own limit of 3 at once would cut them off.
+fn limits(of: &ServiceLimits) -> CircuitBreakers {
+    CircuitBreakers {
+        thresholds: vec![Thresholds {
+            priority: RoutingPriority::Default as i32,
+            max_connections: number(of.connections),
+            max_pending_requests: number(of.pending),
+            max_requests: number(of.requests),
+            max_retries: number(of.requests),
+            ..Thresholds::default()
+        }],
+        ..CircuitBreakers::default()
+    }
+}

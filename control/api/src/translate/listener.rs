@@ -1,0 +1,229 @@
+//! Listeners: an HttpConnectionManager whose routes come by RDS, or a TcpProxy.
+
+use std::{collections::HashMap, time::Duration};
+
+use envoy_types::pb::{
+    envoy::{
+        config::{
+            accesslog::v3::{AccessLog as LogTo, access_log},
+            core::v3::{
+                HttpProtocolOptions, Metadata, SubstitutionFormatString,
+                substitution_format_string::Format,
+            },
+            listener::v3::{Filter, FilterChain, Listener as Resource, filter},
+        },
+        extensions::{
+            access_loggers::file::v3::{FileAccessLog, file_access_log::AccessLogFormat},
+            filters::{
+                http::router::v3::Router,
+                network::{
+                    http_connection_manager::v3::{
+                        HttpConnectionManager, HttpFilter, Rds,
+                        http_connection_manager::{
+                            PathWithEscapedSlashesAction, RouteSpecifier,
+                            ServerHeaderTransformation, UpgradeConfig,
+                        },
+                        http_filter,
+                    },
+                    tcp_proxy::v3::{
+                        TcpProxy,
+                        tcp_proxy::{self, ClusterSpecifier, WeightedCluster},
+                    },
+                },
+            },
+        },
+    },
+    google::protobuf::Struct,
+};
+
+use super::{address, ads, duration, number, yes};
+use crate::{
+    model::{
+        AccessLog, Document, ForwardedMode, Http, Limits, Listener, LogFormat, Protocol, Target,
+    },
+    process::text,
+    xds,
+};
+
+/// One listener, with one filter in one chain.
+pub(super) fn listener(of: &Listener, document: &Document) -> Resource {
+    let idle = of.idle_timeout.unwrap_or(document.limits.idle_timeout);
+    let log = document
+        .access_log
+        .as_ref()
+        .map(access_log)
+        .into_iter()
+        .collect();
+    let (filter, metadata) = match &of.protocol {
+        Protocol::Http(http) => {
+            let manager = manager(&of.name, http, &document.limits, idle, log);
+            let config = xds::any(xds::HTTP_CONNECTION_MANAGER, &manager);
+            (
+                ("envoy.filters.network.http_connection_manager", config),
+                Some(forwarded(http)),
+            )
+        }
+        Protocol::Tcp(to) => {
+            let config = xds::any(xds::TCP_PROXY, &tcp(&of.name, to, idle, log));
+            (("envoy.filters.network.tcp_proxy", config), None)
+        }
+    };
+    let filter = Filter {
+        name: filter.0.to_owned(),
+        config_type: Some(filter::ConfigType::TypedConfig(filter.1)),
+    };
+    Resource {
+        name: of.name.clone(),
+        address: Some(address::write(&of.address)),
+        metadata,
+        filter_chains: vec![FilterChain {
+            filters: vec![filter],
+            ..FilterChain::default()
+        }],
+        ..Resource::default()
+    }
+}
+
+/// `protocol: http`. What is always emitted makes an Envoy as strict about paths as we are.
+fn manager(
+    name: &str,
+    http: &Http,
+    limits: &Limits,
+    idle: Duration,
+    log: Vec<LogTo>,
+) -> HttpConnectionManager {
+    HttpConnectionManager {
+        stat_prefix: name.to_owned(),
+        route_specifier: Some(RouteSpecifier::Rds(Rds {
+            config_source: Some(ads()),
+            route_config_name: name.to_owned(),
+        })),
+        http_filters: vec![router()],
+        access_log: log,
+        normalize_path: yes(),
+        merge_slashes: true,
+        path_with_escaped_slashes_action: PathWithEscapedSlashesAction::RejectRequest as i32,
+        strip_trailing_host_dot: true,
+        use_remote_address: yes(),
+        xff_num_trusted_hops: http.forwarded.trusted_hops,
+        skip_xff_append: http.forwarded.mode == ForwardedMode::Keep,
+        preserve_external_request_id: true,
+        server_header_transformation: ServerHeaderTransformation::PassThrough as i32,
+        upgrade_configs: vec![UpgradeConfig {
+            upgrade_type: "websocket".to_owned(),
+            ..UpgradeConfig::default()
+        }],
+        max_request_headers_kb: number(limits.head_kib),
+        common_http_protocol_options: Some(HttpProtocolOptions {
+            idle_timeout: Some(duration(idle)),
+            max_headers_count: number(limits.headers),
+            ..HttpProtocolOptions::default()
+        }),
+        // `idle-timeout` is about bytes; Envoy's own for a stream under way would be 5 minutes.
+        stream_idle_timeout: Some(duration(idle)),
+        request_timeout: Some(duration(limits.request_timeout)),
+        ..HttpConnectionManager::default()
+    }
+}
+
+/// `forwarded`'s mode. Envoy has no word for `replace`, so it always rides in our metadata as well.
+fn forwarded(http: &Http) -> Metadata {
+    let fields = HashMap::from([(
+        xds::METADATA_FORWARDED.to_owned(),
+        text(http.forwarded.mode.word()),
+    )]);
+    Metadata {
+        filter_metadata: HashMap::from([(xds::METADATA.to_owned(), Struct { fields })]),
+        ..Metadata::default()
+    }
+}
+
+/// The filter that forwards; it adds no `x-envoy-*` fields.
+fn router() -> HttpFilter {
+    let router = Router {
+        suppress_envoy_headers: true,
+        ..Router::default()
+    };
+    HttpFilter {
+        name: "envoy.filters.http.router".to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(xds::any(
+            xds::ROUTER,
+            &router,
+        ))),
+        ..HttpFilter::default()
+    }
+}
+
+/// `protocol: tcp`
+fn tcp(name: &str, to: &[Target], idle: Duration, log: Vec<LogTo>) -> TcpProxy {
+    let weighted = |t: &Target| tcp_proxy::weighted_cluster::ClusterWeight {
+        name: t.service.clone(),
+        weight: t.weight,
+        ..Default::default()
+    };
+    let cluster = match to {
+        [one] => ClusterSpecifier::Cluster(one.service.clone()),
+        // Envoy refuses a weight of 0 here, unlike in routes; a share of nothing is no share.
+        several => ClusterSpecifier::WeightedClusters(WeightedCluster {
+            clusters: several
+                .iter()
+                .filter(|t| t.weight > 0)
+                .map(weighted)
+                .collect(),
+        }),
+    };
+    TcpProxy {
+        stat_prefix: name.to_owned(),
+        cluster_specifier: Some(cluster),
+        idle_timeout: Some(duration(idle)),
+        access_log: log,
+        ..TcpProxy::default()
+    }
+}
+
+/// `access-log`. The ending has no word in Envoy; RESPONSE_CODE_DETAILS is the nearest.
+fn access_log(of: &AccessLog) -> LogTo {
+    const FIELDS: [(&str, &str); 12] = [
+        ("time", "%START_TIME%"),
+        ("source", "%DOWNSTREAM_REMOTE_ADDRESS%"),
+        ("destination", "%UPSTREAM_HOST%"),
+        ("service", "%UPSTREAM_CLUSTER%"),
+        ("protocol", "%PROTOCOL%"),
+        ("method", "%REQ(:METHOD)%"),
+        ("url", "%REQ(:PATH)%"),
+        ("status", "%RESPONSE_CODE%"),
+        ("bytes", "%BYTES_SENT%"),
+        ("duration_ms", "%DURATION%"),
+        ("request_id", "%REQ(X-REQUEST-ID)%"),
+        ("ending", "%RESPONSE_CODE_DETAILS%"),
+    ];
+    let format = match of.format {
+        LogFormat::Json => {
+            let fields = FIELDS
+                .iter()
+                .map(|(name, format)| ((*name).to_owned(), text(format)));
+            Format::JsonFormat(Struct {
+                fields: fields.collect(),
+            })
+        }
+        LogFormat::Text => {
+            let words: Vec<&str> = FIELDS.iter().map(|(_, format)| *format).collect();
+            Format::TextFormatSource(super::inline(&format!("{}\n", words.join(" "))))
+        }
+    };
+    let file = FileAccessLog {
+        path: of.path.clone(),
+        access_log_format: Some(AccessLogFormat::LogFormat(SubstitutionFormatString {
+            format: Some(format),
+            ..SubstitutionFormatString::default()
+        })),
+    };
+    LogTo {
+        name: "envoy.access_loggers.file".to_owned(),
+        config_type: Some(access_log::ConfigType::TypedConfig(xds::any(
+            xds::FILE_ACCESS_LOG,
+            &file,
+        ))),
+        ..LogTo::default()
+    }
+}
