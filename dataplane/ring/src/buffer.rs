@@ -1,0 +1,350 @@
+//! Memory for bytes: buffers that the driver fills ([`Buf`]) and pooled memory for what is sent ([`OutBuf`]).
+//!
+//! Dropping either only appends to a list beside the core; the turn's end gives the buffers back to the driver.
+//!
+//! When the pool is empty, sockets wait in a first-in-first-out line. Each buffer that returns lets one receive again;
+//! a small reserve of buffers outside the pool keeps the line moving when all of the pool is held by those who
+//! themselves wait for somebody in the line.
+
+use crate::core::{BufferSizes, Config, Stats, beside};
+use crate::driver::{Driver, Group};
+use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+/// Receives in flight into the reserve, at most.
+const RESERVE: u16 = 8;
+/// Copies of small pieces, at most (each as large as a small buffer).
+const PIECES: usize = 1024;
+const OUT_BYTES: usize = 2048;
+const OUT_KEPT: usize = 1024;
+const OUT_KEPT_BYTES: usize = 64 * 1024;
+
+/// Where a buffer's memory belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Small,
+    Large,
+    Reserve,
+    Piece,
+}
+
+/// Received bytes. Returns its memory when dropped.
+#[derive(Debug)]
+pub struct Buf {
+    start: NonNull<u8>,
+    length: u32,
+    id: u16,
+    origin: Origin,
+}
+
+impl Buf {
+    /// Drops the first `count` bytes from view (all, when there are fewer).
+    #[inline]
+    pub fn advance(&mut self, count: usize) {
+        let count = count.min(self.length as usize);
+        // SAFETY: within the buffer, as count is at most its length.
+        self.start = unsafe { self.start.add(count) };
+        self.length -= count as u32;
+    }
+
+    /// Keeps the first `count` bytes in view.
+    #[inline]
+    pub fn truncate(&mut self, count: usize) {
+        self.length = self.length.min(count.min(u32::MAX as usize) as u32);
+    }
+
+    #[inline]
+    pub(crate) fn pointer(&self) -> NonNull<u8> {
+        self.start
+    }
+}
+
+impl Deref for Buf {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the memory was filled for this length and is this handle's alone until it is dropped.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length as usize) }
+    }
+}
+
+impl Drop for Buf {
+    #[inline]
+    fn drop(&mut self) {
+        beside(|shared| shared.returned.borrow_mut().push(Returned { id: self.id, origin: self.origin }));
+    }
+}
+
+/// A buffer on its way back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Returned {
+    id: u16,
+    origin: Origin,
+}
+
+/// Memory for what is sent, from the core's pool and back to it. Begins empty.
+#[derive(Debug)]
+pub struct OutBuf {
+    bytes: ManuallyDrop<Vec<u8>>,
+}
+
+impl OutBuf {
+    /// Takes memory from the pool, or makes new.
+    pub fn new() -> OutBuf {
+        let kept = beside(|shared| shared.out.borrow_mut().kept.pop()).flatten();
+        OutBuf { bytes: ManuallyDrop::new(kept.unwrap_or_else(|| Vec::with_capacity(OUT_BYTES))) }
+    }
+}
+
+impl Default for OutBuf {
+    fn default() -> OutBuf {
+        OutBuf::new()
+    }
+}
+
+impl Deref for OutBuf {
+    type Target = Vec<u8>;
+    #[inline]
+    fn deref(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+}
+
+impl DerefMut for OutBuf {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+}
+
+impl Drop for OutBuf {
+    fn drop(&mut self) {
+        // SAFETY: taken once; the field is not used again.
+        let mut bytes = unsafe { ManuallyDrop::take(&mut self.bytes) };
+        if bytes.capacity() <= OUT_KEPT_BYTES {
+            bytes.clear();
+            beside(|shared| {
+                let kept = &mut shared.out.borrow_mut().kept;
+                if kept.len() < OUT_KEPT {
+                    kept.push(bytes);
+                }
+            });
+        }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct OutPool {
+    kept: Vec<Vec<u8>>,
+}
+
+/// All receive memory of a core.
+pub(crate) struct Buffers {
+    small: Region,
+    large: Region,
+    reserve: Region,
+    reserve_free: Vec<u16>,
+    pieces: Vec<Box<[u8]>>,
+    pieces_free: Vec<u16>,
+    /// Sockets (index, generation) that wait for a buffer of each group.
+    lines: [VecDeque<(u32, u32)>; 2],
+    refused: u64,
+    copied: u64,
+}
+
+/// Memory for buffers of one size; pages are the kernel's until they are first written.
+struct Region {
+    memory: NonNull<u8>,
+    bytes: u32,
+    count: u16,
+    most: u16,
+    held: u16,
+}
+
+impl Buffers {
+    pub(crate) fn new(config: &Config, driver: &mut Driver) -> Buffers {
+        let mut buffers = Buffers {
+            small: Region::new(config.small),
+            large: Region::new(config.large),
+            reserve: Region::new(BufferSizes { bytes: config.small.bytes, count: RESERVE, most: RESERVE }),
+            reserve_free: (0..RESERVE).collect(),
+            pieces: Vec::new(),
+            pieces_free: Vec::new(),
+            lines: Default::default(),
+            refused: 0,
+            copied: 0,
+        };
+        buffers.grow(driver, Group::Small, config.small.count);
+        buffers.grow(driver, Group::Large, config.large.count);
+        driver.publish();
+        buffers
+    }
+
+    /// A handle for a provided buffer that was filled with `length` bytes.
+    #[inline]
+    pub(crate) fn filled(&mut self, group: Group, id: u16, length: u32) -> Buf {
+        let (region, origin) = match group {
+            Group::Small => (&mut self.small, Origin::Small),
+            Group::Large => (&mut self.large, Origin::Large),
+        };
+        region.held += 1;
+        Buf { start: region.at(id), length: length.min(region.bytes), id, origin }
+    }
+
+    /// Bytes of one buffer of a group.
+    pub(crate) fn bytes(&self, group: Group) -> u32 {
+        match group {
+            Group::Small => self.small.bytes,
+            Group::Large => self.large.bytes,
+        }
+    }
+
+    pub(crate) fn take_back(&mut self, driver: &mut Driver, buffer: Returned) {
+        match buffer.origin {
+            Origin::Small => {
+                self.small.held -= 1;
+                driver.provide(Group::Small, buffer.id, self.small.at(buffer.id), self.small.bytes);
+            }
+            Origin::Large => {
+                self.large.held -= 1;
+                driver.provide(Group::Large, buffer.id, self.large.at(buffer.id), self.large.bytes);
+            }
+            Origin::Reserve => self.reserve_free.push(buffer.id),
+            Origin::Piece => self.pieces_free.push(buffer.id),
+        }
+    }
+
+    /// Copies a small piece out of a provided buffer, so that the buffer can return: behind the piece before it when
+    /// that has room, else into a piece of its own. Gives the buffer back unchanged when pieces have run out.
+    pub(crate) fn compact(&mut self, before: Option<&mut Buf>, buffer: Buf) -> Result<Option<Buf>, Buf> {
+        if let Some(before) = before
+            && before.origin == Origin::Piece
+        {
+            let piece = &mut self.pieces[before.id as usize];
+            let begin = before.start.as_ptr() as usize - piece.as_ptr() as usize;
+            let end = begin + before.length as usize;
+            if piece.len() - end >= buffer.len() {
+                piece[end..end + buffer.len()].copy_from_slice(&buffer);
+                // The handle's pointer is renewed: the write above went through the box.
+                before.start = NonNull::from(&mut piece[begin]);
+                before.length += buffer.length;
+                self.copied += u64::from(buffer.length);
+                return Ok(None);
+            }
+        }
+        let Some(id) = self.free_piece() else { return Err(buffer) };
+        let piece = &mut self.pieces[id as usize];
+        piece[..buffer.len()].copy_from_slice(&buffer);
+        self.copied += u64::from(buffer.length);
+        Ok(Some(Buf { start: NonNull::from(&mut piece[0]), length: buffer.length, id, origin: Origin::Piece }))
+    }
+
+    fn free_piece(&mut self) -> Option<u16> {
+        self.pieces_free.pop().or_else(|| {
+            (self.pieces.len() < PIECES).then(|| {
+                self.pieces.push(vec![0; self.small.bytes as usize].into_boxed_slice());
+                self.pieces.len() as u16 - 1
+            })
+        })
+    }
+
+    /// A receive found the pool empty: grow it, when it may; otherwise the socket stands in line. Says whether it grew.
+    pub(crate) fn ran_empty(&mut self, driver: &mut Driver, group: Group, socket: (u32, u32)) -> bool {
+        self.refused += 1;
+        let more = match group {
+            Group::Small => self.small.count,
+            Group::Large => self.large.count,
+        };
+        if self.grow(driver, group, more) {
+            return true;
+        }
+        self.lines[group as usize].push_back(socket);
+        false
+    }
+
+    fn grow(&mut self, driver: &mut Driver, group: Group, more: u16) -> bool {
+        let region = match group {
+            Group::Small => &mut self.small,
+            Group::Large => &mut self.large,
+        };
+        let until = region.count.saturating_add(more).min(region.most);
+        let grew = until > region.count;
+        while region.count < until {
+            driver.provide(group, region.count, region.at(region.count), region.bytes);
+            region.count += 1;
+        }
+        grew
+    }
+
+    #[inline]
+    pub(crate) fn anyone_waits(&self) -> bool {
+        self.lines.iter().any(|line| !line.is_empty())
+    }
+
+    /// The next in line for whom there is a buffer now. (How many the driver has is what is not held.)
+    pub(crate) fn next_in_line(&mut self, group: Group, served: u16) -> Option<(u32, u32)> {
+        let region = match group {
+            Group::Small => &self.small,
+            Group::Large => &self.large,
+        };
+        if region.count - region.held <= served {
+            return None;
+        }
+        self.lines[group as usize].pop_front()
+    }
+
+    /// The first in line, and memory from the reserve for it.
+    pub(crate) fn next_for_reserve(&mut self) -> Option<((u32, u32), u16)> {
+        let group = if self.lines[0].is_empty() { 1 } else { 0 };
+        if self.reserve_free.is_empty() || self.lines[group].is_empty() {
+            return None;
+        }
+        self.lines[group].pop_front().zip(self.reserve_free.pop())
+    }
+
+    pub(crate) fn reserve_unused(&mut self, id: u16) {
+        self.reserve_free.push(id);
+    }
+
+    pub(crate) fn reserve_memory(&self, id: u16) -> (NonNull<u8>, u32) {
+        (self.reserve.at(id), self.reserve.bytes)
+    }
+
+    pub(crate) fn reserve_filled(&mut self, id: u16, length: u32) -> Buf {
+        Buf { start: self.reserve.at(id), length: length.min(self.reserve.bytes), id, origin: Origin::Reserve }
+    }
+
+    pub(crate) fn report(&self, stats: &Stats) {
+        let waiting = self.lines.iter().map(VecDeque::len).sum::<usize>() as u64;
+        stats.buffers(
+            self.small.held.into(),
+            self.small.count.into(),
+            self.large.held.into(),
+            waiting,
+            self.refused,
+            self.copied,
+        );
+    }
+}
+
+impl Region {
+    fn new(sizes: BufferSizes) -> Region {
+        let most = sizes.most.max(sizes.count).next_power_of_two();
+        let memory = crate::host::map_memory(sizes.bytes as usize * most as usize);
+        Region { memory, bytes: sizes.bytes, count: 0, most, held: 0 }
+    }
+
+    fn at(&self, id: u16) -> NonNull<u8> {
+        debug_assert!(id < self.most);
+        // SAFETY: ids are below `most`, and the mapping has `most` buffers.
+        unsafe { self.memory.add(id as usize * self.bytes as usize) }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        crate::host::unmap_memory(self.memory, self.bytes as usize * self.most as usize);
+    }
+}
