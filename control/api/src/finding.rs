@@ -61,6 +61,11 @@ impl Findings {
         self.list.is_empty()
     }
 
+    /// How many there are so far, kept or not.
+    pub(crate) fn len(&self) -> usize {
+        self.list.len() + self.dropped
+    }
+
     /// Sorted by position; what was found more than once (through an alias) stands once.
     pub(crate) fn finish(mut self, file: &str) -> Vec<Finding> {
         self.list.sort();
@@ -103,7 +108,7 @@ pub(crate) fn quoted(text: &str) -> String {
     }
 }
 
-/// `: did you mean ...?` for a word that is not among `known`; empty when none is near.
+/// The word of `known` that was probably meant; none if no one is near.
 pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     if word.len() > 64 {
         return None;

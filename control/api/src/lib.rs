@@ -1,13 +1,22 @@
 //! What both planes know: the configuration model, its checks, and its translation to xDS.
+//!
+//! YAML -> tree with positions (`tree`) -> model, checked (`read`, `values`) -> xDS resources (`translate`).
+//! All errors of a document are found in one go, each with line, column and what would be right.
 #![forbid(unsafe_code)]
 
 mod finding;
+mod keys;
 mod model;
 mod process;
+mod read;
 mod resources;
 mod translate;
+mod tree;
 mod values;
 pub mod xds;
+
+#[cfg(test)]
+mod tests;
 
 pub use envoy_types;
 pub use finding::Finding;
@@ -15,3 +24,18 @@ pub use model::*;
 pub use process::{Process, process};
 pub use resources::Resources;
 pub use translate::{address::read as read_address, translate};
+
+/// Reads and checks a document. `file` is only the name that findings carry, and the place that relative paths
+/// start from; nothing is opened.
+///
+/// # Errors
+/// Everything that is wrong, sorted by position. A syntax error may stand alone.
+pub fn load(text: &str, file: &str) -> Result<Document, Vec<Finding>> {
+    let mut findings = finding::Findings::default();
+    let root = tree::parse(text, &mut findings);
+    let document = root.and_then(|root| read::document(&root, file, &mut findings));
+    match document {
+        Some(document) if findings.is_empty() => Ok(document),
+        _ => Err(findings.finish(file)),
+    }
+}

@@ -1,0 +1,177 @@
+//! The tree as the model: one function a word of the language. Every value is checked where it is read, and what
+//! must agree with something else is checked as soon as both are known, so that each finding has its position.
+
+mod listener;
+mod process;
+mod route;
+mod service;
+
+use std::collections::HashMap;
+
+use crate::{
+    finding::{At, Findings, nearest, quoted},
+    keys::{self, Keys, Words},
+    model::{Address, Document, Listener, Target},
+    tree::{Entry, Node, Value},
+    values,
+};
+
+const DOCUMENT: Words = Words {
+    what: "the document",
+    known: &[
+        "listeners",
+        "services",
+        "limits",
+        "admin",
+        "access-log",
+        "cores",
+    ],
+    later: &[
+        "identity",
+        "daemon",
+        "trust-domain",
+        "groups",
+        "tls",
+        "deny",
+        "allow",
+        "quota",
+        "cors",
+    ],
+};
+
+/// What is known everywhere in a document.
+struct Scope<'t> {
+    /// The file's name: relative paths start at its directory.
+    file: &'t str,
+    /// The names of all services, readable or not.
+    services: Vec<&'t str>,
+}
+
+/// Reads a whole document. What could not be read is left out, and has left a finding.
+pub(crate) fn document(root: &Node, file: &str, findings: &mut Findings) -> Option<Document> {
+    let keys = Keys::open(root, &DOCUMENT, findings)?;
+    keys.need(&["listeners"], "a document", findings);
+    let services = keys.node("services", findings);
+    let services = services.map_or(&[][..], |n| keys::entries(n, "`services`", findings));
+    let scope = Scope {
+        file,
+        services: services.iter().map(|s| s.key.as_str()).collect(),
+    };
+    let limits = keys
+        .read("limits", findings, process::limits)
+        .unwrap_or_default();
+    let admin = keys.read("admin", findings, |n, f| process::admin(n, file, f));
+    let listeners = keys.node("listeners", findings);
+    let listeners = listeners.map_or_else(Vec::new, |n| listeners_of(n, &scope, findings));
+    if let (Some(admin), Some(at)) = (&admin, keys.at("admin")) {
+        not_taken(admin, at, &listeners, findings);
+    }
+    Some(Document {
+        listeners: listeners
+            .into_iter()
+            .map(|(_, listener)| listener)
+            .collect(),
+        services: services
+            .iter()
+            .filter_map(|s| service::service(s, &scope, findings))
+            .collect(),
+        limits,
+        admin,
+        access_log: keys.read("access-log", findings, |n, f| {
+            process::access_log(n, file, f)
+        }),
+        cores: keys
+            .read("cores", findings, process::cores)
+            .unwrap_or_default(),
+    })
+}
+
+/// `listeners`, each with its position. No two have one address.
+fn listeners_of(node: &Node, scope: &Scope<'_>, findings: &mut Findings) -> Vec<(At, Listener)> {
+    let entries = keys::entries(node, "`listeners`", findings);
+    if entries.is_empty() && matches!(node.value, Value::Map(_)) {
+        findings.add(
+            node.at,
+            "`listeners` is empty; at least one listener is wanted",
+        );
+    }
+    let mut taken: HashMap<Address, &Entry> = HashMap::new();
+    let mut list = Vec::new();
+    for entry in entries {
+        let Some(listener) = listener::listener(entry, scope, findings) else {
+            continue;
+        };
+        match taken.get(&listener.address) {
+            Some(first) => findings.add(
+                entry.at,
+                format!(
+                    "listener `{}` has the address of listener `{}` in line {}; each needs its own",
+                    entry.key, first.key, first.at.line
+                ),
+            ),
+            None => {
+                taken.insert(listener.address.clone(), entry);
+            }
+        }
+        list.push((entry.at, listener));
+    }
+    list
+}
+
+fn not_taken(admin: &Address, at: At, listeners: &[(At, Listener)], findings: &mut Findings) {
+    if let Some((first, listener)) = listeners.iter().find(|(_, l)| l.address == *admin) {
+        let name = &listener.name;
+        findings.add(
+            at,
+            format!(
+                "`admin` has the address of listener `{name}` in line {}; it needs its own",
+                first.line
+            ),
+        );
+    }
+}
+
+/// `to`: one name, or a map of names and weights.
+fn targets(node: &Node, scope: &Scope<'_>, findings: &mut Findings) -> Option<Vec<Target>> {
+    const MOST: u32 = 1_000_000;
+    let Value::Map(entries) = &node.value else {
+        if matches!(node.value, Value::List(_)) {
+            findings.add(
+                node.at,
+                "`to` is a service, or a map of services and weights, not a list",
+            );
+            return None;
+        }
+        let service = known_service(values::text(node, findings)?, node.at, scope, findings)?;
+        return Some(vec![Target { service, weight: 1 }]);
+    };
+    let mut list = Vec::new();
+    for entry in entries {
+        let service = known_service(&entry.key, entry.at, scope, findings);
+        let weight = values::number(&entry.node, "a weight", 0, MOST, findings);
+        if let (Some(service), Some(weight)) = (service, weight) {
+            list.push(Target { service, weight });
+        }
+    }
+    let most = u32::MAX / MOST;
+    if entries.len() > most as usize {
+        findings.add(node.at, format!("`to` has more than {most} services"));
+    } else if list.len() < entries.len() {
+        return None;
+    } else if list.iter().all(|t| t.weight == 0) {
+        findings.add(node.at, "`to` needs a service with a weight above 0");
+    }
+    Some(list)
+}
+
+fn known_service(name: &str, at: At, scope: &Scope<'_>, findings: &mut Findings) -> Option<String> {
+    if scope.services.contains(&name) {
+        return Some(name.to_owned());
+    }
+    let hint = match nearest(name, scope.services.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "add it under `services`".to_owned(),
+    };
+    findings.add(at, format!("unknown service {}; {hint}", quoted(name)));
+    None
+}
