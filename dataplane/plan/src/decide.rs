@@ -2,7 +2,9 @@
 
 use crate::decision::{Action, Decision, Forward, Permit, Redirect, Respond};
 use crate::rewrite::PathRewrite;
-use crate::{Destination, FOREVER_NS, Http, Kind, ListenerId, Plan, Route, RouteAction, RouteForward, RouteId, matcher};
+use crate::{
+    Destination, FOREVER_NS, Http, Kind, ListenerId, Plan, Route, RouteAction, RouteForward, RouteId, matcher,
+};
 use wire::h1::head::{Field, Method};
 
 /// What the plan looks at in a request.
@@ -136,7 +138,16 @@ impl Destination {
     fn choose(&self, random: u64) -> &crate::Target {
         match self {
             Destination::One(target) => target,
-            Destination::Weighted { choice, targets } => &targets[choice.pick(random).min(targets.len() - 1)],
+            // As many targets as weights, at least one: the choice is always among them.
+            Destination::Weighted { choice, targets, .. } => &targets[choice.pick(random)],
+        }
+    }
+
+    /// The weight of each target.
+    pub(crate) fn weights(&self) -> &[u32] {
+        match self {
+            Destination::One(_) => &[1],
+            Destination::Weighted { weights, .. } => weights,
         }
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Host {
 }
 
 /// A name that a host may stand for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum HostName {
     Exact(Box<[u8]>),
     /// With its leading dot.

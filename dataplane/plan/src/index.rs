@@ -81,7 +81,10 @@ impl Index {
         };
         let mut hash = HASH_START;
         for (at, &byte) in hashed.iter().enumerate() {
-            if byte == b'/' && at > 0 && let Some(node) = self.nodes.at(hash, &path[..at]) {
+            if byte == b'/'
+                && at > 0
+                && let Some(node) = self.nodes.at(hash, &path[..at])
+            {
                 visit(&node.below);
             }
             hash = hash_step(hash, byte);

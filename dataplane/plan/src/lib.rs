@@ -13,8 +13,11 @@ mod hosts;
 mod index;
 mod json;
 mod matcher;
+mod regex;
 mod rewrite;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use compile::{Answers, Name, Rejection, compile};
 pub use decide::{Cache, Request};
@@ -43,7 +46,7 @@ pub struct Plan {
     /// Settings that were read but have no effect here, as `kind/name: field`. Nothing that allows or denies is among them.
     pub ignored: Vec<String>,
     routes: Vec<Route>,
-    regexes: matcher::Regexes,
+    regexes: regex::Regexes,
     names: BTreeSet<Name>,
 }
 
@@ -188,7 +191,7 @@ pub(crate) struct RouteForward {
 #[derive(Debug)]
 pub(crate) enum Destination {
     One(Target),
-    Weighted { choice: balance::Weighted, targets: Box<[Target]> },
+    Weighted { choice: balance::Weighted, targets: Box<[Target]>, weights: Box<[u32]> },
 }
 
 /// A service to send to, and the series that counts it. No service: the configuration does not have the one it names.

@@ -37,8 +37,7 @@ impl<V> Table<V> {
     /// A table of these entries; of two with the same key the first counts.
     pub(crate) fn new(entries: Vec<(Box<[u8]>, V)>) -> Table<V> {
         let size = (entries.len() * 2).next_power_of_two().max(2);
-        let mut table =
-            Table { slots: vec![Slot::default(); size].into(), entries, shift: 64 - size.trailing_zeros() };
+        let mut table = Table { slots: vec![Slot::default(); size].into(), entries, shift: 64 - size.trailing_zeros() };
         for entry in 0..table.entries.len() {
             table.place(entry);
         }
@@ -81,10 +80,6 @@ impl<V> Table<V> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
-    }
-
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
-        self.entries.iter().map(|(key, _)| &**key)
     }
 
     /// FNV's lower bits are its better ones; a multiplication spreads them to the top (Knuth's multiplicative hashing).

@@ -1,0 +1,169 @@
+//! From xDS resources to a plan: one file a kind of message. All that is wrong is found, each with resource, field and
+//! reason. A field that is not understood is refused where it could let in or send astray (matches, filter chains, TLS,
+//! policy), and listed as ignored elsewhere; a value that is not understood is refused everywhere.
+
+mod address;
+mod cluster;
+mod fields;
+mod listener;
+mod matching;
+mod rejection;
+mod rewrite;
+mod route;
+#[cfg(test)]
+mod tests;
+
+pub use rejection::Rejection;
+
+use crate::regex::Regexes;
+use crate::{FOREVER_NS, Plan, Route, SeriesId, SeriesKey, Service, ServiceId, Target};
+use api::Resources;
+use api::envoy_types::pb::google::protobuf::Duration;
+use rejection::{Place, leftover};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Debug;
+use std::net::IpAddr;
+
+/// A DNS name that a service's endpoints are behind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name {
+    /// The host name, in lower case, without a trailing dot.
+    pub host: Box<str>,
+    /// The port of the endpoints.
+    pub port: u16,
+}
+
+/// What DNS said so far. A name without an answer has no endpoints, so that its service answers 503 until it has.
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    /// The addresses of each name.
+    pub addresses: BTreeMap<Name, Vec<IpAddr>>,
+}
+
+/// Compiles resources into a plan of this generation. Endpoints and budgets of `previous` live on in it, by name and address.
+///
+/// # Errors
+/// Everything that is wrong, in the order of the resources; never empty.
+pub fn compile(
+    resources: &Resources,
+    previous: Option<&Plan>,
+    generation: u64,
+    answers: &Answers,
+) -> Result<Plan, Vec<Rejection>> {
+    let mut work = Work::new(previous, answers);
+    let process = match api::process(&resources.bootstrap) {
+        Ok(process) => Some(process),
+        Err(reason) => {
+            work.refuse(&Place::new("bootstrap", ""), reason);
+            None
+        }
+    };
+    cluster::clusters(&mut work, resources);
+    let listeners = listener::listeners(&mut work, resources);
+    match process {
+        Some(process) if work.rejections.is_empty() => Ok(Plan {
+            generation,
+            process,
+            listeners,
+            services: work.services,
+            series: work.series,
+            ignored: work.ignored,
+            routes: work.routes,
+            regexes: work.regexes,
+            names: work.names,
+        }),
+        _ => Err(work.rejections),
+    }
+}
+
+/// A plan in the making.
+struct Work<'a> {
+    /// The previous plan's services by name.
+    previous: HashMap<&'a str, &'a Service>,
+    answers: &'a Answers,
+    services: Vec<Service>,
+    service_ids: HashMap<&'a str, ServiceId>,
+    series: Vec<SeriesKey>,
+    series_ids: HashMap<SeriesKey, SeriesId>,
+    routes: Vec<Route>,
+    regexes: Regexes,
+    names: BTreeSet<Name>,
+    rejections: Vec<Rejection>,
+    ignored: Vec<String>,
+}
+
+impl<'a> Work<'a> {
+    fn new(previous: Option<&'a Plan>, answers: &'a Answers) -> Work<'a> {
+        let services = previous.map_or(&[][..], |plan| &plan.services);
+        Work {
+            previous: services.iter().map(|service| (&*service.name, service)).collect(),
+            answers,
+            services: Vec::new(),
+            service_ids: HashMap::new(),
+            series: Vec::new(),
+            series_ids: HashMap::new(),
+            routes: Vec::new(),
+            regexes: Regexes::new(),
+            names: BTreeSet::new(),
+            rejections: Vec::new(),
+            ignored: Vec::new(),
+        }
+    }
+
+    /// Notes that something is wrong.
+    fn refuse(&mut self, place: &Place, reason: impl Into<String>) {
+        self.rejections.push(place.rejection(reason.into()));
+    }
+
+    /// Refuses every field that is still set in a message whose understood fields were taken out.
+    fn refuse_rest<T: Debug + Default + PartialEq>(&mut self, place: &Place, rest: &T) {
+        for field in leftover(rest) {
+            self.refuse(&place.field(&field), "is not supported");
+        }
+    }
+
+    /// Lists every field that is still set in a message whose understood fields were taken out.
+    fn ignore_rest<T: Debug + Default + PartialEq>(&mut self, place: &Place, rest: &T) {
+        let fields = leftover(rest).into_iter().map(|field| place.field(&field).to_string());
+        self.ignored.extend(fields);
+    }
+
+    /// A duration in nanoseconds; `None` when it is absent or refused.
+    fn duration_ns(&mut self, place: &Place, duration: Option<&Duration>) -> Option<u64> {
+        let duration = duration?;
+        let parts = (u64::try_from(duration.seconds), u64::try_from(duration.nanos));
+        let (Ok(seconds), Ok(nanos @ 0..1_000_000_000)) = parts else {
+            self.refuse(place, "must not be negative, with less than 1,000,000,000 nanos");
+            return None;
+        };
+        let total = seconds.checked_mul(1_000_000_000).and_then(|total| total.checked_add(nanos));
+        // A century and more is no limit.
+        Some(total.filter(|total| *total < FOREVER_NS / 4).unwrap_or(FOREVER_NS))
+    }
+
+    /// A timeout in nanoseconds: `default_ns` when absent, no limit when zero.
+    fn timeout_ns(&mut self, place: &Place, duration: Option<&Duration>, default_ns: u64) -> u64 {
+        match self.duration_ns(place, duration) {
+            None => default_ns,
+            Some(0) => FOREVER_NS,
+            Some(limit) => limit,
+        }
+    }
+
+    /// The series of a listener, a route and a service.
+    fn series(&mut self, listener: &str, route: &str, service: &str) -> SeriesId {
+        let key = SeriesKey { listener: listener.into(), route: route.into(), service: service.into() };
+        if let Some(known) = self.series_ids.get(&key) {
+            return *known;
+        }
+        let id = SeriesId(self.series.len() as u32);
+        self.series.push(key.clone());
+        self.series_ids.insert(key, id);
+        id
+    }
+
+    /// What a route or a listener sends to when it names `service`, which may be unknown.
+    fn target(&mut self, listener: &str, route: &str, service: &str) -> Target {
+        Target { service: self.service_ids.get(service).copied(), series: self.series(listener, route, service) }
+    }
+}
