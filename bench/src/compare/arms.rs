@@ -1,0 +1,322 @@
+//! The proxies that are compared: where their binaries are, their configurations, and a running one.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::cgroup::Cgroup;
+use super::place::Place;
+use crate::proc;
+
+const READY_WITHIN: Duration = Duration::from_secs(10);
+const QUIT_WITHIN: Duration = Duration::from_secs(3);
+
+/// Which proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Ours,
+    /// The bare byte relay with receive buffers of so many bytes. It connects anew for each of its clients' connections.
+    Relay {
+        buffer: usize,
+    },
+    Naive,
+    Nginx,
+    Haproxy,
+    Envoy,
+}
+
+/// A proxy that may be measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Arm {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    pub(crate) program: PathBuf,
+    /// What its `--version` says.
+    pub(crate) version: String,
+}
+
+impl Arm {
+    /// Peers are the proxies that other people built.
+    pub(crate) fn is_peer(&self) -> bool {
+        matches!(self.kind, Kind::Nginx | Kind::Haproxy | Kind::Envoy)
+    }
+
+    pub(crate) fn is_relay(&self) -> bool {
+        matches!(self.kind, Kind::Relay { .. })
+    }
+}
+
+/// Where programs are looked for.
+pub(crate) struct Programs {
+    pub(crate) bench: PathBuf,
+    pub(crate) ringway: PathBuf,
+    pub(crate) envoy: Option<PathBuf>,
+}
+
+/// Every arm: the installed ones, and the names of those that are not, each with the reason.
+pub(crate) fn all(programs: &Programs) -> (Vec<Arm>, Vec<(String, String)>) {
+    let mut found = Vec::new();
+    let mut missing = Vec::new();
+    let mut add = |name: &str, kind: Kind, program: Option<PathBuf>, why: &str| match program {
+        Some(program) if program.exists() => {
+            let version = version(kind, &program);
+            found.push(Arm { name: name.to_string(), kind, program, version });
+        }
+        _ => missing.push((name.to_string(), why.to_string())),
+    };
+    add(
+        "ringway",
+        Kind::Ours,
+        Some(programs.ringway.clone()),
+        "no binary (--ringway PATH, or build it beside this one)",
+    );
+    for (name, buffer) in [("relay", 4096), ("relay-16k", 16 << 10), ("relay-64k", 64 << 10), ("relay-256k", 256 << 10)]
+    {
+        add(name, Kind::Relay { buffer }, Some(programs.bench.clone()), "");
+    }
+    add("naive", Kind::Naive, Some(programs.bench.clone()), "");
+    add("nginx", Kind::Nginx, which("nginx"), "not installed (tests/peers.sh)");
+    add("haproxy", Kind::Haproxy, which("haproxy"), "not installed (tests/peers.sh)");
+    add("envoy", Kind::Envoy, programs.envoy.clone().or_else(|| which("envoy")), "not installed (tests/peers.sh)");
+    (found, missing)
+}
+
+/// Finds a program on the path, and in the places for system programs.
+pub(crate) fn which(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from));
+    places.map(|place| place.join(name)).find(|file| file.is_file())
+}
+
+/// The template with its `{words}` filled in.
+pub(crate) fn fill(template: &str, words: &[(&str, String)]) -> String {
+    let mut text = template.to_string();
+    for (word, value) in words {
+        text = text.replace(&format!("{{{word}}}"), value);
+    }
+    text
+}
+
+/// The configuration that an arm is started with; empty for those that take none.
+pub(crate) fn configuration(kind: Kind, at: &Addresses, dir: &Path, descriptors: u64) -> String {
+    let template = match kind {
+        Kind::Ours => include_str!("peers/ringway.yaml"),
+        Kind::Nginx => include_str!("peers/nginx.conf"),
+        Kind::Haproxy => include_str!("peers/haproxy.cfg"),
+        Kind::Envoy => include_str!("peers/envoy.yaml"),
+        Kind::Relay { .. } | Kind::Naive => return String::new(),
+    };
+    // HAProxy takes two descriptors a connection at worst, and some of its own.
+    let connections = descriptors.saturating_sub(1000) * 5 / 8;
+    fill(
+        template,
+        &[
+            ("dir", dir.display().to_string()),
+            ("listen", at.listen.to_string()),
+            ("host", at.listen.ip().to_string()),
+            ("port", at.listen.port().to_string()),
+            ("upstream", at.upstream.to_string()),
+            ("upstream_host", at.upstream.ip().to_string()),
+            ("upstream_port", at.upstream.port().to_string()),
+            ("admin", at.admin.to_string()),
+            ("descriptors", descriptors.to_string()),
+            ("connections", connections.to_string()),
+        ],
+    )
+}
+
+/// Where an arm listens and what it forwards to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) listen: SocketAddr,
+    pub(crate) upstream: SocketAddr,
+    /// Ringway's admin page.
+    pub(crate) admin: SocketAddr,
+}
+
+/// A process under test; ends with this value.
+pub(crate) struct Running {
+    child: Child,
+    name: String,
+    pub(crate) at: Addresses,
+    pub(crate) cgroup: Option<Cgroup>,
+}
+
+impl Running {
+    /// Starts an arm on the proxy's CPU and waits until it forwards.
+    pub(crate) fn start(arm: &Arm, at: Addresses, dir: &Path, place: &Place) -> io::Result<Running> {
+        let dir = dir.join(&arm.name);
+        std::fs::create_dir_all(&dir)?;
+        let arguments = arguments(arm, &at, &dir, place.descriptors)?;
+        let cgroup = Cgroup::make(&arm.name);
+        let mut command = place.command(place.proxy, &arm.program, cgroup.as_ref());
+        command.args(&arguments);
+        let mut running = Running::spawn(command, &arm.name, at, &dir)?;
+        running.cgroup = cgroup;
+        running.wait_ready(&dir)?;
+        Ok(running)
+    }
+
+    /// Starts any command that answers at `at.listen`, with its output in `dir`.
+    pub(crate) fn spawn(mut command: Command, name: &str, at: Addresses, dir: &Path) -> io::Result<Running> {
+        let output = std::fs::File::create(dir.join(format!("{name}.out")))?;
+        let child = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).spawn()?;
+        Ok(Running { child, name: name.to_string(), at, cgroup: None })
+    }
+
+    /// The process and its workers.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        proc::family(self.child.id())
+    }
+
+    /// Waits for the first 200; what the process printed is in the error when it ends or stays silent.
+    pub(crate) fn wait_ready(&mut self, dir: &Path) -> io::Result<()> {
+        let until = Instant::now() + READY_WITHIN;
+        loop {
+            if get(self.at.listen, "/").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+                return Ok(());
+            }
+            let ended = self.child.try_wait()?;
+            if ended.is_some() || Instant::now() > until {
+                let said = std::fs::read_to_string(dir.join(format!("{}.out", self.name))).unwrap_or_default();
+                let state = ended.map_or("did not answer".to_string(), |status| format!("ended with {status}"));
+                return Err(io::Error::other(format!("{} {state}: {}", self.name, last_lines(&said))));
+            }
+            std::thread::sleep(Duration::from_millis(30));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // SIGTERM, so that nginx's master takes its worker along; std has no word for it.
+        let _ = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status();
+        let until = Instant::now() + QUIT_WITHIN;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() > until {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// One GET over a connection of its own; the whole answer as text.
+pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(300))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Writes the arm's configuration into `dir` and returns its command line.
+fn arguments(arm: &Arm, at: &Addresses, dir: &Path, descriptors: u64) -> io::Result<Vec<String>> {
+    let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let (listen, upstream) = (at.listen.to_string(), at.upstream.to_string());
+    let text = configuration(arm.kind, at, dir, descriptors);
+    let file = dir.join(match arm.kind {
+        Kind::Nginx => "nginx.conf",
+        Kind::Haproxy => "haproxy.cfg",
+        Kind::Envoy => "envoy.yaml",
+        _ => "ringway.yaml",
+    });
+    if !text.is_empty() {
+        std::fs::write(&file, text)?;
+    }
+    let (file, folder) = (file.display().to_string(), dir.display().to_string());
+    Ok(match arm.kind {
+        Kind::Ours => words(&["run", "-c", &file]),
+        Kind::Relay { buffer } => words(&["relay", &listen, &upstream, "--buffer", &buffer.to_string()]),
+        Kind::Naive => words(&["naive", &listen, &upstream]),
+        Kind::Nginx => words(&["-p", &folder, "-c", &file, "-e", "stderr", "-g", "daemon off;"]),
+        Kind::Haproxy => words(&["-db", "-f", &file]),
+        Kind::Envoy => words(&["-c", &file, "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]),
+    })
+}
+
+/// The number out of what the program says about its version.
+fn version(kind: Kind, program: &Path) -> String {
+    let option = match kind {
+        Kind::Nginx | Kind::Haproxy => "-v",
+        _ => "--version",
+    };
+    let Ok(output) = Command::new(program).arg(option).output() else { return String::new() };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let words = said.split([' ', '/', '\n', '-', '+']);
+    let is_version = |word: &&str| word.contains('.') && word.starts_with(|first: char| first.is_ascii_digit());
+    words.filter(|word| !word.is_empty()).find(is_version).unwrap_or_default().to_string()
+}
+
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.trim().lines().collect();
+    lines[lines.len().saturating_sub(5)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses() -> Addresses {
+        Addresses {
+            listen: "127.0.0.1:18901".parse().unwrap(),
+            upstream: "127.0.0.1:18902".parse().unwrap(),
+            admin: "127.0.0.1:18903".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn every_template_is_filled_to_the_last_word() {
+        for kind in [Kind::Ours, Kind::Nginx, Kind::Haproxy, Kind::Envoy] {
+            let text = configuration(kind, &addresses(), Path::new("/tmp/x"), 20000);
+            assert!(text.contains("18902"), "{kind:?} does not know its upstream");
+            for word in
+                ["{dir}", "{listen}", "{host}", "{port}", "{upstream", "{admin}", "{descriptors}", "{connections}"]
+            {
+                assert!(!text.contains(word), "{kind:?} keeps {word}");
+            }
+        }
+    }
+
+    /// Has the peer itself judge the configuration that we would start it with.
+    fn judged(kind: Kind, program: &str, options: &[&str], file: &str) {
+        let Some(program) = which(program) else {
+            eprintln!("skipped: {program} is not installed");
+            return;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(file);
+        std::fs::write(&file, configuration(kind, &addresses(), dir.path(), 20000)).unwrap();
+        let output = Command::new(program).args(options).arg(&file).current_dir(dir.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}");
+        assert!(!said.contains("[warn]") && !said.contains("[WARNING]"), "{said}");
+    }
+
+    #[test]
+    fn nginx_takes_its_configuration() {
+        judged(Kind::Nginx, "nginx", &["-t", "-e", "stderr", "-c"], "nginx.conf");
+    }
+
+    #[test]
+    fn haproxy_takes_its_configuration() {
+        judged(Kind::Haproxy, "haproxy", &["-c", "-f"], "haproxy.cfg");
+    }
+
+    #[test]
+    fn envoy_takes_its_configuration() {
+        judged(Kind::Envoy, "envoy", &["--mode", "validate", "-c"], "envoy.yaml");
+    }
+
+    #[test]
+    fn ringways_configuration_is_yaml_with_its_addresses() {
+        let text = configuration(Kind::Ours, &addresses(), Path::new("/tmp/x"), 20000);
+        assert!(text.contains("address: 127.0.0.1:18901"));
+        assert!(text.contains("admin: { address: 127.0.0.1:18903 }"));
+    }
+}

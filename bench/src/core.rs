@@ -1,0 +1,75 @@
+//! Threads that are cores: what load, origin and relay share.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use ring::host::{self, Address};
+use ring::{Config, Listener};
+
+/// The settings of a core that all of this program's cores begin with.
+pub(crate) fn config() -> Config {
+    Config { seed: std::process::id().into(), ..Config::default() }
+}
+
+/// `127.0.0.1:80`, `[::1]:80`, `localhost:80` or `unix:/path`.
+///
+/// # Errors
+/// What is none of these; names are not looked up.
+pub(crate) fn address(text: &str) -> io::Result<Address> {
+    let wrong =
+        || io::Error::other(format!("{text} is no address; it would read 127.0.0.1:80, [::1]:80 or unix:/path"));
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Address::unix(Path::new(path)).ok_or_else(wrong);
+    }
+    let text = text.strip_prefix("localhost:").map_or(text.to_string(), |port| format!("127.0.0.1:{port}"));
+    text.parse::<SocketAddr>().map(Address::from).map_err(|_| wrong())
+}
+
+/// Binds `address` for `count` cores and runs them, each on a thread; `start` runs on every core with its listener.
+///
+/// # Errors
+/// The address cannot be had, or io_uring cannot.
+pub(crate) fn serve<S>(listen: &str, count: usize, config: Config, start: S) -> io::Result<()>
+where
+    S: Fn(Listener) + Send + Sync,
+{
+    let features = host::probe().map_err(io::Error::other)?;
+    host::descriptor_limit();
+    let bound = host::bind(&address(listen)?, count.max(1))?;
+    std::thread::scope(|scope| {
+        let cores: Vec<_> = bound
+            .into_iter()
+            .map(|bound| {
+                let (config, features, start) = (&config, &features, &start);
+                scope.spawn(move || {
+                    let mut result = Ok(());
+                    let run = ring::run(config, features, |_, _| match Listener::new(bound) {
+                        Ok(listener) => start(listener),
+                        Err(error) => {
+                            result = Err(error);
+                            ring::stop();
+                        }
+                    });
+                    run.map_err(io::Error::other).and(result)
+                })
+            })
+            .collect();
+        cores.into_iter().try_for_each(|core| core.join().unwrap_or_else(|_| Err(io::Error::other("a core panicked"))))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_all_families() {
+        assert_eq!(address("localhost:80").unwrap().ip(), Some("127.0.0.1:80".parse().unwrap()));
+        assert_eq!(address("[::1]:80").unwrap().ip(), Some("[::1]:80".parse().unwrap()));
+        assert_eq!(address("unix:/tmp/x").unwrap().path().as_deref(), Some(Path::new("/tmp/x")));
+        for wrong in ["example.org:80", "127.0.0.1", "unix:", ""] {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
+    }
+}
