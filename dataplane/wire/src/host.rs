@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use crate::h1::bytes::{self, HOST};
+use crate::h1::bytes;
 use crate::h1::reject::Reject;
 
 /// The longest name that DNS knows (RFC 1035 section 2.3.4), its trailing dot included.
@@ -39,9 +39,9 @@ pub(crate) fn check(authority: &[u8]) -> Result<&[u8], Reject> {
 }
 
 fn name_end(authority: &[u8]) -> Result<usize, Reject> {
-    let end = bytes::run_end(authority, 0, HOST);
+    let end = bytes::host_end(authority);
     let name = &authority[..end];
-    let has_empty_label = name.windows(2).any(|pair| pair == b"..");
+    let has_empty_label = bytes::has_pair(name, b'.', [b'.', b'.']);
     if name.is_empty() || name.len() > NAME_BYTES || name[0] == b'.' || has_empty_label {
         return Err(Reject::BadHost);
     }

@@ -34,18 +34,12 @@ pub fn normalise(path: &[u8], out: &mut Vec<u8>) -> Result<bool, Reject> {
     Ok(out != path)
 }
 
-/// One scan. May say no to a path that is normal: `normalise` then finds nothing to change.
+/// May say no to a path that is normal: `normalise` then finds nothing to change.
 fn is_normal(path: &[u8]) -> bool {
-    let mut before = 0;
-    for &byte in path {
-        let suspect = byte == b'%' || !bytes::is(byte, PATH);
-        let segment_start = before == b'/' && (byte == b'/' || byte == b'.');
-        if suspect || segment_start {
-            return false;
-        }
-        before = byte;
-    }
     path.first() == Some(&b'/')
+        && bytes::path_end(path, 0) == path.len()
+        && memchr::memchr(b'%', path).is_none()
+        && !bytes::has_pair(path, b'/', [b'/', b'.'])
 }
 
 fn split_segment(rest: &[u8]) -> (&[u8], Option<&[u8]>) {

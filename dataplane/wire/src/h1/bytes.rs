@@ -25,58 +25,114 @@ pub(crate) fn is(byte: u8, classes: u8) -> bool {
 /// The first index from `from` on whose byte is of none of the classes, or the length.
 #[inline]
 pub(crate) fn run_end(bytes: &[u8], from: usize, classes: u8) -> usize {
-    let rest = bytes.get(from..).unwrap_or_default();
-    let run = rest.iter().position(|&byte| !is(byte, classes));
-    run.map_or(bytes.len(), |run| from + run)
+    first(bytes, from, |byte| !is(byte, classes))
+}
+
+/// As `run_end` for paths: what most of them consist of is skipped by the word.
+#[inline]
+pub(crate) fn path_end(bytes: &[u8], from: usize) -> usize {
+    let mut at = from;
+    while let Some(word) = word_at(bytes, at)
+        && is_plain(word)
+    {
+        at += 8;
+    }
+    run_end(bytes, at, PATH)
+}
+
+/// The first index whose byte cannot stand in a host's name, or the length.
+#[inline]
+pub(crate) fn host_end(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(word) = word_at(bytes, at)
+        && is_plain(word)
+        && exact(word, b'/') == 0
+    {
+        at += 8;
+    }
+    run_end(bytes, at, HOST)
 }
 
 /// The first index from `from` on of a control character other than the tab, or the length.
 #[inline]
 pub(crate) fn text_end(bytes: &[u8], mut from: usize) -> usize {
-    while let Some(word) = word_at(bytes, from) {
-        let hits = below(word, 0x20) | equal(word, 0x7f);
-        if hits == 0 {
-            from += 8;
-            continue;
-        }
-        from += hits.trailing_zeros() as usize / 8;
-        if bytes[from] != b'\t' {
+    loop {
+        from = control(bytes, from);
+        if bytes.get(from) != Some(&b'\t') {
             return from;
         }
         from += 1;
     }
-    let is_control = |&byte: &u8| (byte < 0x20 && byte != b'\t') || byte == 0x7f;
-    let rest = bytes.get(from..).unwrap_or_default();
-    rest.iter().position(is_control).map_or(bytes.len(), |text| from + text)
+}
+
+#[inline]
+fn control(bytes: &[u8], from: usize) -> usize {
+    let hits = |word: u64| (below(word, 0x20) | equal(word, 0x7f)) & !word & HIGH;
+    scan(bytes, from, hits, |byte| byte < 0x20 || byte == 0x7f)
 }
 
 /// The first index from `from` on of a colon, a space or a control character below it, or the length.
 #[inline]
-pub(crate) fn name_end(bytes: &[u8], mut from: usize) -> usize {
-    while let Some(word) = word_at(bytes, from) {
-        let hits = below(word, 0x21) | equal(word, b':');
-        if hits != 0 {
-            return from + hits.trailing_zeros() as usize / 8;
-        }
-        from += 8;
-    }
-    let rest = bytes.get(from..).unwrap_or_default();
-    let is_end = |&byte: &u8| byte < 0x21 || byte == b':';
-    rest.iter().position(is_end).map_or(bytes.len(), |name| from + name)
+pub(crate) fn name_end(bytes: &[u8], from: usize) -> usize {
+    let hits = |word: u64| (below(word, 0x21) | equal(word, b':')) & !word & HIGH;
+    scan(bytes, from, hits, |byte| byte < 0x21 || byte == b':')
 }
 
 /// The first index from `from` on of a space, a control character or a byte beyond ASCII, or the length.
-pub(crate) fn word_end(bytes: &[u8], mut from: usize) -> usize {
-    while let Some(word) = word_at(bytes, from) {
-        let hits = below(word, 0x21) | equal(word, 0x7f) | word & HIGH;
+#[inline]
+pub(crate) fn word_end(bytes: &[u8], from: usize) -> usize {
+    let hits = |word: u64| ((below(word, 0x21) | equal(word, 0x7f)) & !word | word) & HIGH;
+    scan(bytes, from, hits, |byte| !byte.is_ascii_graphic())
+}
+
+/// The first index from `from` on where the byte is `wanted`, or the length. `hits` says the same of a word: a high bit for each
+/// such byte. Only the lowest bit needs to be exact, as a borrow disturbs those above it.
+#[inline]
+fn scan(bytes: &[u8], from: usize, hits: impl Fn(u64) -> u64, wanted: impl Fn(u8) -> bool) -> usize {
+    let mut at = from;
+    while let Some(word) = word_at(bytes, at) {
+        let hits = hits(word);
         if hits != 0 {
-            return from + hits.trailing_zeros() as usize / 8;
+            return at + hits.trailing_zeros() as usize / 8;
         }
-        from += 8;
+        at += 8;
     }
-    let rest = bytes.get(from..).unwrap_or_default();
-    let is_end = |&byte: &u8| !byte.is_ascii_graphic();
-    rest.iter().position(is_end).map_or(bytes.len(), |end| from + end)
+    first(bytes, at, wanted)
+}
+
+#[inline]
+fn first(bytes: &[u8], from: usize, wanted: impl Fn(u8) -> bool) -> usize {
+    let mut at = from;
+    while let Some(&byte) = bytes.get(at) {
+        if wanted(byte) {
+            return at;
+        }
+        at += 1;
+    }
+    bytes.len()
+}
+
+/// Whether two bytes that follow each other are `first` and one of `second`; words at a time.
+#[inline]
+pub(crate) fn has_pair(bytes: &[u8], first: u8, second: [u8; 2]) -> bool {
+    let mut before = 0;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        let firsts = exact(word, first);
+        if (firsts << 8 | before) & (exact(word, second[0]) | exact(word, second[1])) != 0 {
+            return true;
+        }
+        before = firsts >> 56;
+    }
+    let mut follows = before != 0;
+    for &byte in rest {
+        if follows && second.contains(&byte) {
+            return true;
+        }
+        follows = byte == first;
+    }
+    false
 }
 
 /// The value of a hexadecimal digit.
@@ -109,16 +165,34 @@ fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*chunk))
 }
 
-/// The high bit of each byte below `limit` (at most 0x80). The lowest bit set is exact; those above it may be borrowed.
+/// For bytes without a high bit: the high bit of each that is below `limit` (at most 0x80).
 #[inline]
 fn below(word: u64, limit: u8) -> u64 {
-    word.wrapping_sub(ONES * limit as u64) & !word & HIGH
+    word.wrapping_sub(ONES * limit as u64)
 }
 
-/// The high bit of each byte that equals `byte`; exact as `below` is.
+/// For bytes without a high bit: the high bit of each that equals `byte` (below 0x80).
 #[inline]
 fn equal(word: u64, byte: u8) -> u64 {
     below(word ^ (ONES * byte as u64), 1)
+}
+
+/// The high bit of each byte that equals `byte` (below 0x80), and of no other.
+#[inline]
+fn exact(word: u64, byte: u8) -> u64 {
+    let differs = (word ^ (ONES * byte as u64)) & !HIGH;
+    !(differs + !HIGH) & !word & HIGH
+}
+
+/// Whether all bytes are letters, digits, `-`, `.` or `/`. Sums stay in their bytes: neither summand has the high bit.
+#[inline]
+fn is_plain(word: u64) -> bool {
+    let from = |word: u64, least: u8| word + ONES * (0x80 - least) as u64;
+    let low = word & !HIGH;
+    let folded = low | ONES * 0x20;
+    let letter = from(folded, b'a') & !from(folded, b'z' + 1);
+    let other = from(low, b'-') & !from(low, b'9' + 1);
+    (letter | other) & !word & HIGH == HIGH
 }
 
 const fn classes() -> [u8; 256] {
@@ -166,8 +240,40 @@ mod tests {
                     assert_eq!(text_end(&bytes, 0), text.unwrap_or(20), "{byte:#x} at {place}");
                     let name = bytes.iter().position(|&b| b <= 0x20 || b == b':');
                     assert_eq!(name_end(&bytes, 0), name.unwrap_or(20), "{byte:#x} at {place}");
+                    let host = bytes.iter().position(|&b| !is(b, HOST));
+                    assert_eq!(host_end(&bytes), host.unwrap_or(20), "{byte:#x} at {place}");
+                    let path = bytes.iter().position(|&b| !is(b, PATH));
+                    assert_eq!(path_end(&bytes, 0), path.unwrap_or(20), "{byte:#x} at {place}");
                     let word = bytes.iter().position(|b| !b.is_ascii_graphic());
                     assert_eq!(word_end(&bytes, 0), word.unwrap_or(20), "{byte:#x} at {place}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn plain_words_are_plain() {
+        for place in 0..8 {
+            for byte in 0..=255u8 {
+                let mut word = *b"azAZ09./";
+                word[place] = byte;
+                let plain = byte.is_ascii_alphanumeric() || b"-./".contains(&byte);
+                assert_eq!(is_plain(u64::from_le_bytes(word)), plain, "{byte:#x} at {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn pairs_are_seen_at_every_place() {
+        for filler in [b'a', b'.', 0xae, b'-', 0] {
+            for place in 0..19 {
+                for (one, two) in
+                    [(b'/', b'/'), (b'/', b'.'), (b'/', b'a'), (b'a', b'/'), (0xaf, b'/'), (b'/', 0xaf), (b'/', b'0')]
+                {
+                    let mut bytes = [filler; 20];
+                    bytes[place..place + 2].copy_from_slice(&[one, two]);
+                    let has = bytes.windows(2).any(|pair| pair == b"//" || pair == b"/.");
+                    assert_eq!(has_pair(&bytes, b'/', [b'/', b'.']), has, "{bytes:x?}");
                 }
             }
         }

@@ -33,7 +33,7 @@ impl Head {
     }
 }
 
-#[inline]
+#[inline(always)]
 pub(super) fn field_line(bytes: &[u8], at: usize) -> Result<(Field, usize), Stop> {
     let colon = bytes::name_end(bytes, at);
     let name = &bytes[at..colon];
