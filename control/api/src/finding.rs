@@ -17,11 +17,7 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}:{}: {}",
-            self.file, self.line, self.column, self.message
-        )
+        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)
     }
 }
 
@@ -61,6 +57,11 @@ impl Findings {
         self.list.is_empty()
     }
 
+    /// Further findings are counted only.
+    pub(crate) fn is_full(&self) -> bool {
+        self.list.len() == KEPT
+    }
+
     /// How many there are so far, kept or not.
     pub(crate) fn len(&self) -> usize {
         self.list.len() + self.dropped
@@ -74,12 +75,8 @@ impl Findings {
             let more = format!("and {} findings more, not shown", self.dropped);
             self.list.push((*at, more));
         }
-        let finding = |(at, message): (At, String)| Finding {
-            file: file.to_owned(),
-            line: at.line,
-            column: at.column,
-            message,
-        };
+        let finding =
+            |(at, message): (At, String)| Finding { file: file.to_owned(), line: at.line, column: at.column, message };
         self.list.into_iter().map(finding).collect()
     }
 }
@@ -90,11 +87,7 @@ fn one_line(message: &str) -> String {
         return message.to_owned();
     }
     let escape = |c: char| {
-        if c.is_control() {
-            c.escape_default().to_string()
-        } else {
-            c.to_string()
-        }
+        if c.is_control() { c.escape_default().to_string() } else { c.to_string() }
     };
     message.chars().map(escape).collect()
 }
@@ -113,7 +106,7 @@ pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) 
     if word.len() > 64 {
         return None;
     }
-    let most = word.chars().count().max(3) / 2;
+    let most = word.chars().count().max(3) / 3;
     let distances = known.into_iter().map(|k| (distance(word, k), k));
     distances.filter(|(d, _)| *d <= most).min().map(|(_, k)| k)
 }
@@ -159,11 +152,7 @@ mod tests {
         findings.add(At { line: 2, column: 1 }, "b\nc");
         findings.add(At { line: 1, column: 9 }, "a");
         findings.add(At { line: 1, column: 9 }, "a");
-        let lines: Vec<String> = findings
-            .finish("f")
-            .iter()
-            .map(Finding::to_string)
-            .collect();
+        let lines: Vec<String> = findings.finish("f").iter().map(Finding::to_string).collect();
         assert_eq!(lines, ["f:1:9: a", "f:2:1: b\\nc"]);
 
         let mut findings = Findings::default();

@@ -28,33 +28,20 @@ impl<'t> Keys<'t> {
     pub(crate) fn open(node: &'t Node, words: &Words, findings: &mut Findings) -> Option<Keys<'t>> {
         let Value::Map(entries) = &node.value else {
             let known = list_of(words.known);
-            findings.add(
-                node.at,
-                format!(
-                    "{} is a map with the keys {known}, not {}",
-                    words.what,
-                    node.kind()
-                ),
-            );
+            findings.add(node.at, format!("{} is a map with the keys {known}, not {}", words.what, node.kind()));
             return None;
         };
         for entry in entries {
             check_key(entry, words, findings);
         }
-        Some(Keys {
-            at: node.at,
-            entries,
-        })
+        Some(Keys { at: node.at, entries })
     }
 
     /// The value of a key; `None` if it is absent. A key without a value is a finding.
     pub(crate) fn node(&self, key: &str, findings: &mut Findings) -> Option<&'t Node> {
         let entry = self.entries.iter().find(|e| e.key == key)?;
         if entry.node.is_null() {
-            findings.add(
-                entry.at,
-                format!("`{key}` has no value; write one, or leave the key out"),
-            );
+            findings.add(entry.at, format!("`{key}` has no value; write one, or leave the key out"));
             return None;
         }
         Some(&entry.node)
@@ -102,15 +89,15 @@ fn check_key(entry: &Entry, words: &Words, findings: &mut Findings) {
         findings.add(entry.at, format!("`{key}` is not supported yet"));
         return;
     }
+    if findings.is_full() {
+        return findings.add(entry.at, "unknown key");
+    }
     let all = words.known.iter().chain(words.later).copied();
     let hint = match nearest(key, all) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("it has {}", list_of(words.known)),
     };
-    findings.add(
-        entry.at,
-        format!("unknown key {} in {}; {hint}", quoted(key), words.what),
-    );
+    findings.add(entry.at, format!("unknown key {} in {}; {hint}", quoted(key), words.what));
 }
 
 /// The entries of a map with free keys, such as names. A finding if it is no map.
@@ -125,22 +112,11 @@ pub(crate) fn entries<'t>(node: &'t Node, what: &str, findings: &mut Findings) -
 }
 
 /// The items of a list. A finding if it is none, or longer than `most`.
-pub(crate) fn items<'t>(
-    node: &'t Node,
-    what: &str,
-    most: usize,
-    findings: &mut Findings,
-) -> &'t [Node] {
+pub(crate) fn items<'t>(node: &'t Node, what: &str, most: usize, findings: &mut Findings) -> &'t [Node] {
     match &node.value {
         Value::List(items) if items.len() <= most => items,
         Value::List(items) => {
-            findings.add(
-                node.at,
-                format!(
-                    "{what} has {} entries; at most {most} are allowed",
-                    items.len()
-                ),
-            );
+            findings.add(node.at, format!("{what} has {} entries; at most {most} are allowed", items.len()));
             &[]
         }
         _ => {
@@ -151,28 +127,15 @@ pub(crate) fn items<'t>(
 }
 
 /// As [`items`], and empty is a finding too.
-pub(crate) fn some_items<'t>(
-    node: &'t Node,
-    what: &str,
-    most: usize,
-    findings: &mut Findings,
-) -> &'t [Node] {
+pub(crate) fn some_items<'t>(node: &'t Node, what: &str, most: usize, findings: &mut Findings) -> &'t [Node] {
     if matches!(&node.value, Value::List(items) if items.is_empty()) {
-        findings.add(
-            node.at,
-            format!("{what} is empty; at least one entry is wanted"),
-        );
+        findings.add(node.at, format!("{what} is empty; at least one entry is wanted"));
     }
     items(node, what, most, findings)
 }
 
 /// One of a few words.
-pub(crate) fn word<T: Copy>(
-    node: &Node,
-    words: &[(&str, T)],
-    later: &[&str],
-    findings: &mut Findings,
-) -> Option<T> {
+pub(crate) fn word<T: Copy>(node: &Node, words: &[(&str, T)], later: &[&str], findings: &mut Findings) -> Option<T> {
     let text = match &node.value {
         Value::Scalar { text, .. } => text.as_str(),
         _ => "",
@@ -188,11 +151,7 @@ pub(crate) fn word<T: Copy>(
     } else {
         match nearest(text, names.iter().copied()) {
             Some(near) => format!("{} is not known here; did you mean `{near}`?", quoted(text)),
-            None => format!(
-                "{} is not known here; write {}",
-                quoted(text),
-                list_or(&names)
-            ),
+            None => format!("{} is not known here; write {}", quoted(text), list_or(&names)),
         }
     };
     findings.add(node.at, message);

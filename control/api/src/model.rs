@@ -304,11 +304,7 @@ pub struct ServiceLimits {
 
 impl Default for ServiceLimits {
     fn default() -> Self {
-        ServiceLimits {
-            connections: 1024,
-            pending: 1024,
-            requests: 1024,
-        }
+        ServiceLimits { connections: 1024, pending: 1024, requests: 1024 }
     }
 }
 

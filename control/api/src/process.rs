@@ -50,34 +50,21 @@ impl From<&Document> for Process {
 /// The first field with a value that is not in the language, by name.
 pub fn process(bootstrap: &Bootstrap) -> Result<Process, String> {
     let ours = bootstrap.node.as_ref().and_then(|n| n.metadata.as_ref());
-    let ours = ours
-        .and_then(|m| m.fields.get(xds::METADATA))
-        .and_then(fields);
+    let ours = ours.and_then(|m| m.fields.get(xds::METADATA)).and_then(fields);
     let defaults = crate::model::Limits::default();
     let number = |key: &str, default: u64| match ours.and_then(|f| f.get(key)) {
         None => Ok(default),
         Some(v) => whole(v).ok_or_else(|| format!("{key}: a whole number is wanted")),
     };
     let connections = number("connections", u64::from(defaults.connections))?;
-    let drain_ms = number(
-        "drain_timeout_ms",
-        defaults.drain_timeout.as_millis() as u64,
-    )?;
+    let drain_ms = number("drain_timeout_ms", defaults.drain_timeout.as_millis() as u64)?;
     let admin = bootstrap.admin.as_ref().and_then(|a| a.address.as_ref());
     Ok(Process {
-        cores: ours
-            .and_then(|f| f.get("cores"))
-            .map_or(Ok(Cores::All), read_cores)?,
-        admin: admin
-            .map(address::read)
-            .transpose()
-            .map_err(|e| format!("admin.address: {e}"))?,
+        cores: ours.and_then(|f| f.get("cores")).map_or(Ok(Cores::All), read_cores)?,
+        admin: admin.map(address::read).transpose().map_err(|e| format!("admin.address: {e}"))?,
         connections: u32::try_from(connections).map_err(|_| "connections: too large".to_owned())?,
         drain_timeout: Duration::from_millis(drain_ms),
-        access_log: ours
-            .and_then(|f| f.get("access_log"))
-            .map(read_access_log)
-            .transpose()?,
+        access_log: ours.and_then(|f| f.get("access_log")).map(read_access_log).transpose()?,
     })
 }
 
@@ -85,28 +72,17 @@ pub fn process(bootstrap: &Bootstrap) -> Result<Process, String> {
 pub(crate) fn bootstrap(process: &Process) -> Bootstrap {
     let mut fields = HashMap::from([
         ("cores".to_owned(), write_cores(&process.cores)),
-        (
-            "connections".to_owned(),
-            value(Kind::NumberValue(f64::from(process.connections))),
-        ),
-        (
-            "drain_timeout_ms".to_owned(),
-            value(Kind::NumberValue(process.drain_timeout.as_millis() as f64)),
-        ),
+        ("connections".to_owned(), value(Kind::NumberValue(f64::from(process.connections)))),
+        ("drain_timeout_ms".to_owned(), value(Kind::NumberValue(process.drain_timeout.as_millis() as f64))),
     ]);
     if let Some(log) = &process.access_log {
         fields.insert(
             "access_log".to_owned(),
-            structure([
-                ("path", text(&log.path)),
-                ("format", text(log.format.word())),
-            ]),
+            structure([("path", text(&log.path)), ("format", text(log.format.word()))]),
         );
     }
     let ours = value(Kind::StructValue(Struct { fields }));
-    let metadata = Struct {
-        fields: HashMap::from([(xds::METADATA.to_owned(), ours)]),
-    };
+    let metadata = Struct { fields: HashMap::from([(xds::METADATA.to_owned(), ours)]) };
     Bootstrap {
         node: Some(Node {
             id: "ringway".to_owned(),
@@ -114,10 +90,7 @@ pub(crate) fn bootstrap(process: &Process) -> Bootstrap {
             metadata: Some(metadata),
             ..Node::default()
         }),
-        admin: process.admin.as_ref().map(|a| Admin {
-            address: Some(address::write(a)),
-            ..Admin::default()
-        }),
+        admin: process.admin.as_ref().map(|a| Admin { address: Some(address::write(a)), ..Admin::default() }),
         ..Bootstrap::default()
     }
 }
@@ -127,38 +100,28 @@ fn write_cores(cores: &Cores) -> Value {
     match cores {
         Cores::All => text("all"),
         Cores::Count(n) => number(*n),
-        Cores::List(list) => value(Kind::ListValue(ListValue {
-            values: list.iter().map(|n| number(*n)).collect(),
-        })),
+        Cores::List(list) => value(Kind::ListValue(ListValue { values: list.iter().map(|n| number(*n)).collect() })),
     }
 }
 
 fn read_cores(from: &Value) -> Result<Cores, String> {
     let wrong = || "cores: `all`, a number or a list of CPUs is wanted".to_owned();
-    let cpu = |v: &Value| {
-        whole(v)
-            .and_then(|n| u32::try_from(n).ok())
-            .filter(|n| *n < 1024)
-            .ok_or_else(wrong)
-    };
+    let cpu = |v: &Value| whole(v).and_then(|n| u32::try_from(n).ok()).filter(|n| *n < 1024).ok_or_else(wrong);
     match from.kind.as_ref() {
         Some(Kind::StringValue(s)) if s == "all" => Ok(Cores::All),
         Some(Kind::NumberValue(_)) => match whole(from) {
             Some(n @ 1..=1024) => Ok(Cores::Count(n as u32)),
             _ => Err(wrong()),
         },
-        Some(Kind::ListValue(list)) if !list.values.is_empty() => Ok(Cores::List(
-            list.values.iter().map(cpu).collect::<Result<_, _>>()?,
-        )),
+        Some(Kind::ListValue(list)) if !list.values.is_empty() => {
+            Ok(Cores::List(list.values.iter().map(cpu).collect::<Result<_, _>>()?))
+        }
         _ => Err(wrong()),
     }
 }
 
 fn read_access_log(from: &Value) -> Result<AccessLog, String> {
-    let word = |key: &str| match fields(from)
-        .and_then(|f| f.get(key))
-        .and_then(|v| v.kind.as_ref())
-    {
+    let word = |key: &str| match fields(from).and_then(|f| f.get(key)).and_then(|v| v.kind.as_ref()) {
         Some(Kind::StringValue(s)) => Ok(s.clone()),
         _ => Err(format!("access_log.{key}: a text is wanted")),
     };
@@ -167,10 +130,7 @@ fn read_access_log(from: &Value) -> Result<AccessLog, String> {
         "text" => LogFormat::Text,
         _ => return Err("access_log.format: `json` or `text` is wanted".to_owned()),
     };
-    Ok(AccessLog {
-        path: word("path")?,
-        format,
-    })
+    Ok(AccessLog { path: word("path")?, format })
 }
 
 fn fields(of: &Value) -> Option<&HashMap<String, Value>> {
@@ -183,9 +143,7 @@ fn fields(of: &Value) -> Option<&HashMap<String, Value>> {
 /// Numbers in a `Struct` are doubles; ours are whole and below 2^53.
 fn whole(of: &Value) -> Option<u64> {
     match of.kind.as_ref() {
-        Some(Kind::NumberValue(n)) if n.fract() == 0.0 && (0.0..9.0e15).contains(n) => {
-            Some(*n as u64)
-        }
+        Some(Kind::NumberValue(n)) if n.fract() == 0.0 && (0.0..9.0e15).contains(n) => Some(*n as u64),
         _ => None,
     }
 }

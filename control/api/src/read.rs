@@ -6,7 +6,7 @@ mod process;
 mod route;
 mod service;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::{
     finding::{At, Findings, nearest, quoted},
@@ -18,33 +18,18 @@ use crate::{
 
 const DOCUMENT: Words = Words {
     what: "the document",
-    known: &[
-        "listeners",
-        "services",
-        "limits",
-        "admin",
-        "access-log",
-        "cores",
-    ],
-    later: &[
-        "identity",
-        "daemon",
-        "trust-domain",
-        "groups",
-        "tls",
-        "deny",
-        "allow",
-        "quota",
-        "cors",
-    ],
+    known: &["listeners", "services", "limits", "admin", "access-log", "cores"],
+    later: &["identity", "daemon", "trust-domain", "groups", "tls", "deny", "allow", "quota", "cors"],
 };
 
 /// What is known everywhere in a document.
 struct Scope<'t> {
     /// The file's name: relative paths start at its directory.
     file: &'t str,
-    /// The names of all services, readable or not.
-    services: Vec<&'t str>,
+    /// All services, readable or not.
+    services: &'t [Entry],
+    /// Their names.
+    names: HashSet<&'t str>,
 }
 
 /// Reads a whole document. What could not be read is left out, and has left a finding.
@@ -53,13 +38,9 @@ pub(crate) fn document(root: &Node, file: &str, findings: &mut Findings) -> Opti
     keys.need(&["listeners"], "a document", findings);
     let services = keys.node("services", findings);
     let services = services.map_or(&[][..], |n| keys::entries(n, "`services`", findings));
-    let scope = Scope {
-        file,
-        services: services.iter().map(|s| s.key.as_str()).collect(),
-    };
-    let limits = keys
-        .read("limits", findings, process::limits)
-        .unwrap_or_default();
+    let names = services.iter().map(|s| s.key.as_str()).collect();
+    let scope = Scope { file, services, names };
+    let limits = keys.read("limits", findings, process::limits).unwrap_or_default();
     let admin = keys.read("admin", findings, |n, f| process::admin(n, file, f));
     let listeners = keys.node("listeners", findings);
     let listeners = listeners.map_or_else(Vec::new, |n| listeners_of(n, &scope, findings));
@@ -67,22 +48,12 @@ pub(crate) fn document(root: &Node, file: &str, findings: &mut Findings) -> Opti
         not_taken(admin, at, &listeners, findings);
     }
     Some(Document {
-        listeners: listeners
-            .into_iter()
-            .map(|(_, listener)| listener)
-            .collect(),
-        services: services
-            .iter()
-            .filter_map(|s| service::service(s, &scope, findings))
-            .collect(),
+        listeners: listeners.into_iter().map(|(_, listener)| listener).collect(),
+        services: services.iter().filter_map(|s| service::service(s, &scope, findings)).collect(),
         limits,
         admin,
-        access_log: keys.read("access-log", findings, |n, f| {
-            process::access_log(n, file, f)
-        }),
-        cores: keys
-            .read("cores", findings, process::cores)
-            .unwrap_or_default(),
+        access_log: keys.read("access-log", findings, |n, f| process::access_log(n, file, f)),
+        cores: keys.read("cores", findings, process::cores).unwrap_or_default(),
     })
 }
 
@@ -90,10 +61,7 @@ pub(crate) fn document(root: &Node, file: &str, findings: &mut Findings) -> Opti
 fn listeners_of(node: &Node, scope: &Scope<'_>, findings: &mut Findings) -> Vec<(At, Listener)> {
     let entries = keys::entries(node, "`listeners`", findings);
     if entries.is_empty() && matches!(node.value, Value::Map(_)) {
-        findings.add(
-            node.at,
-            "`listeners` is empty; at least one listener is wanted",
-        );
+        findings.add(node.at, "`listeners` is empty; at least one listener is wanted");
     }
     let mut taken: HashMap<Address, &Entry> = HashMap::new();
     let mut list = Vec::new();
@@ -121,13 +89,8 @@ fn listeners_of(node: &Node, scope: &Scope<'_>, findings: &mut Findings) -> Vec<
 fn not_taken(admin: &Address, at: At, listeners: &[(At, Listener)], findings: &mut Findings) {
     if let Some((first, listener)) = listeners.iter().find(|(_, l)| l.address == *admin) {
         let name = &listener.name;
-        findings.add(
-            at,
-            format!(
-                "`admin` has the address of listener `{name}` in line {}; it needs its own",
-                first.line
-            ),
-        );
+        findings
+            .add(at, format!("`admin` has the address of listener `{name}` in line {}; it needs its own", first.line));
     }
 }
 
@@ -136,10 +99,7 @@ fn targets(node: &Node, scope: &Scope<'_>, findings: &mut Findings) -> Option<Ve
     const MOST: u32 = 1_000_000;
     let Value::Map(entries) = &node.value else {
         if matches!(node.value, Value::List(_)) {
-            findings.add(
-                node.at,
-                "`to` is a service, or a map of services and weights, not a list",
-            );
+            findings.add(node.at, "`to` is a service, or a map of services and weights, not a list");
             return None;
         }
         let service = known_service(values::text(node, findings)?, node.at, scope, findings)?;
@@ -165,10 +125,12 @@ fn targets(node: &Node, scope: &Scope<'_>, findings: &mut Findings) -> Option<Ve
 }
 
 fn known_service(name: &str, at: At, scope: &Scope<'_>, findings: &mut Findings) -> Option<String> {
-    if scope.services.contains(&name) {
+    if scope.names.contains(name) {
         return Some(name.to_owned());
     }
-    let hint = match nearest(name, scope.services.iter().copied()) {
+    // Names are compared with a bounded number of others, and only for findings that are shown.
+    let some = if findings.is_full() { &[] } else { &scope.services[..scope.services.len().min(1000)] };
+    let hint = match nearest(name, some.iter().map(|s| s.key.as_str())) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "add it under `services`".to_owned(),
     };

@@ -1,8 +1,8 @@
 //! What a document becomes: xDS v3 resources. The same messages whether they come from a file or from a daemon.
 
 use envoy_types::pb::envoy::config::{
-    bootstrap::v3::Bootstrap, cluster::v3::Cluster, endpoint::v3::ClusterLoadAssignment,
-    listener::v3::Listener, route::v3::RouteConfiguration,
+    bootstrap::v3::Bootstrap, cluster::v3::Cluster, endpoint::v3::ClusterLoadAssignment, listener::v3::Listener,
+    route::v3::RouteConfiguration,
 };
 
 /// One whole configuration as xDS resources.

@@ -8,9 +8,7 @@ mod regex;
 use std::time::Duration;
 
 pub(crate) use address::{EndpointAddress, endpoint, file_path, listen_address};
-pub(crate) use http::{
-    header_name, header_value, host_name, method, path_match, path_target, rewrite_host,
-};
+pub(crate) use http::{header_name, header_value, host_name, method, path_match, path_target, rewrite_host};
 pub(crate) use regex::pattern;
 
 use crate::{
@@ -28,10 +26,7 @@ pub(crate) fn text<'t>(node: &'t Node, findings: &mut Findings) -> Option<&'t st
     match &node.value {
         Value::Scalar { text, .. } if !node.is_null() => Some(text),
         Value::Scalar { .. } => {
-            findings.add(
-                node.at,
-                "nothing is written here; write a text, or \"\" for an empty one",
-            );
+            findings.add(node.at, "nothing is written here; write a text, or \"\" for an empty one");
             None
         }
         _ => {
@@ -47,13 +42,7 @@ pub(crate) fn boolean(node: &Node, findings: &mut Findings) -> Option<bool> {
 }
 
 /// A whole number within bounds.
-pub(crate) fn number(
-    node: &Node,
-    what: &str,
-    least: u32,
-    most: u32,
-    findings: &mut Findings,
-) -> Option<u32> {
+pub(crate) fn number(node: &Node, what: &str, least: u32, most: u32, findings: &mut Findings) -> Option<u32> {
     let wanted = || format!("{what} is a whole number from {least} to {most}");
     let Value::Scalar { text, .. } = &node.value else {
         findings.add(node.at, format!("{}, not {}", wanted(), node.kind()));
@@ -73,10 +62,7 @@ pub(crate) fn number(
 pub(crate) fn duration(node: &Node, findings: &mut Findings) -> Option<Duration> {
     const FORM: &str = "a number and a unit, such as `250ms`, `2s`, `1m` or `1h`";
     let Value::Scalar { text, .. } = &node.value else {
-        findings.add(
-            node.at,
-            format!("a duration is {FORM}, not {}", node.kind()),
-        );
+        findings.add(node.at, format!("a duration is {FORM}, not {}", node.kind()));
         return None;
     };
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -89,33 +75,18 @@ pub(crate) fn duration(node: &Node, findings: &mut Findings) -> Option<Duration>
         _ => None,
     };
     if unit.is_empty() && digits > 0 {
-        findings.add(
-            node.at,
-            format!(
-                "{} has no unit: write `{count}s` or `{count}ms`",
-                quoted(text)
-            ),
-        );
+        findings.add(node.at, format!("{} has no unit: write `{count}s` or `{count}ms`", quoted(text)));
         return None;
     }
     let (Some(unit_ms), true) = (unit_ms, digits > 0) else {
-        findings.add(
-            node.at,
-            format!("a duration is {FORM}, not {}", quoted(text)),
-        );
+        findings.add(node.at, format!("a duration is {FORM}, not {}", quoted(text)));
         return None;
     };
-    let milliseconds = count
-        .parse::<u64>()
-        .ok()
-        .and_then(|n| n.checked_mul(unit_ms));
+    let milliseconds = count.parse::<u64>().ok().and_then(|n| n.checked_mul(unit_ms));
     match milliseconds.map(Duration::from_millis) {
         Some(duration) if !duration.is_zero() && duration <= DAY => Some(duration),
         _ => {
-            findings.add(
-                node.at,
-                format!("a duration is from `1ms` to `24h`, not {}", quoted(text)),
-            );
+            findings.add(node.at, format!("a duration is from `1ms` to `24h`, not {}", quoted(text)));
             None
         }
     }
@@ -128,13 +99,10 @@ pub(crate) fn head_kib(node: &Node, findings: &mut Findings) -> Option<u32> {
         findings.add(node.at, format!("`head` is {FORM}, not {}", node.kind()));
         return None;
     };
-    let count = text
-        .strip_suffix("KiB")
-        .map(|count| (count, 1))
-        .or_else(|| {
-            // In MiB nothing fits, but the message should be about the size, not the unit.
-            text.strip_suffix("MiB").map(|count| (count, 1024))
-        });
+    let count = text.strip_suffix("KiB").map(|count| (count, 1)).or_else(|| {
+        // In MiB nothing fits, but the message should be about the size, not the unit.
+        text.strip_suffix("MiB").map(|count| (count, 1024))
+    });
     let kib = count.filter(|(count, _)| count.bytes().all(|b| b.is_ascii_digit()));
     let kib = kib.and_then(|(count, unit)| count.parse::<u32>().ok()?.checked_mul(unit));
     match kib {
@@ -147,11 +115,7 @@ pub(crate) fn head_kib(node: &Node, findings: &mut Findings) -> Option<u32> {
 }
 
 /// A name that people choose, for listeners, services, routes: it stands in logs, labels and resource names.
-pub(crate) fn name<'t>(
-    text: &'t str,
-    at: crate::finding::At,
-    findings: &mut Findings,
-) -> Option<&'t str> {
+pub(crate) fn name<'t>(text: &'t str, at: crate::finding::At, findings: &mut Findings) -> Option<&'t str> {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
     if !text.is_empty() && text.len() <= 128 && text.bytes().all(fits) {
         return Some(text);

@@ -7,34 +7,29 @@ use prost::Message;
 /// LDS resources.
 pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
 /// RDS resources.
-pub const ROUTE_CONFIGURATION: &str =
-    "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+pub const ROUTE_CONFIGURATION: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
 /// CDS resources.
 pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 /// EDS resources.
-pub const CLUSTER_LOAD_ASSIGNMENT: &str =
-    "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+pub const CLUSTER_LOAD_ASSIGNMENT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
 
 /// The network filter of an http listener.
-pub const HTTP_CONNECTION_MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+pub const HTTP_CONNECTION_MANAGER: &str =
+    "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 /// The network filter of a tcp listener.
-pub const TCP_PROXY: &str =
-    "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+pub const TCP_PROXY: &str = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 /// The last HTTP filter.
 pub const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 /// The access log to a file.
-pub const FILE_ACCESS_LOG: &str =
-    "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
+pub const FILE_ACCESS_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
 /// A retry avoids endpoints that were tried.
 pub const PREVIOUS_HOSTS: &str =
     "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
 
 /// `balance: round-robin`
-pub const ROUND_ROBIN: &str =
-    "type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin";
+pub const ROUND_ROBIN: &str = "type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin";
 /// `balance: random`
-pub const RANDOM: &str =
-    "type.googleapis.com/envoy.extensions.load_balancing_policies.random.v3.Random";
+pub const RANDOM: &str = "type.googleapis.com/envoy.extensions.load_balancing_policies.random.v3.Random";
 /// `balance: least-request`
 pub const LEAST_REQUEST: &str =
     "type.googleapis.com/envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest";
@@ -48,10 +43,7 @@ pub const METADATA_FORWARDED: &str = "forwarded";
 
 /// Packs a message under the type URL that belongs to it.
 pub fn any(type_url: &str, message: &impl Message) -> Any {
-    Any {
-        type_url: type_url.to_owned(),
-        value: message.encode_to_vec(),
-    }
+    Any { type_url: type_url.to_owned(), value: message.encode_to_vec() }
 }
 
 /// Unpacks a message if it has this type URL (the part behind the last `/` decides, as protobuf says).
@@ -60,10 +52,7 @@ pub fn any(type_url: &str, message: &impl Message) -> Any {
 /// Another type, or bytes that do not decode.
 pub fn decode<M: Message + Default>(packed: &Any, type_url: &str) -> Result<M, String> {
     if !is(packed, type_url) {
-        return Err(format!(
-            "{} stands where {type_url} is wanted",
-            packed.type_url
-        ));
+        return Err(format!("{} stands where {type_url} is wanted", packed.type_url));
     }
     M::decode(packed.value.as_slice()).map_err(|e| format!("{type_url}: {e}"))
 }

@@ -13,27 +13,12 @@ use crate::{
 
 const LISTENER: Words = Words {
     what: "a listener",
-    known: &[
-        "address",
-        "protocol",
-        "hosts",
-        "routes",
-        "to",
-        "forwarded",
-        "idle-timeout",
-    ],
+    known: &["address", "protocol", "hosts", "routes", "to", "forwarded", "idle-timeout"],
     later: &["tls", "deny", "allow", "proxy-protocol", "quota", "cors"],
 };
-const FORWARDED: Words = Words {
-    what: "`forwarded`",
-    known: &["trusted-hops", "mode"],
-    later: &[],
-};
-const HOST: Words = Words {
-    what: "a host",
-    known: &["names", "routes"],
-    later: &["tls", "deny", "allow", "quota", "cors"],
-};
+const FORWARDED: Words = Words { what: "`forwarded`", known: &["trusted-hops", "mode"], later: &[] };
+const HOST: Words =
+    Words { what: "a host", known: &["names", "routes"], later: &["tls", "deny", "allow", "quota", "cors"] };
 
 /// How many hosts a listener may have, names a host, and routes a host.
 const MAX_HOSTS: usize = 10_000;
@@ -46,17 +31,11 @@ enum Kind {
 }
 
 /// One entry of `listeners`.
-pub(super) fn listener(
-    entry: &Entry,
-    scope: &Scope<'_>,
-    findings: &mut Findings,
-) -> Option<Listener> {
+pub(super) fn listener(entry: &Entry, scope: &Scope<'_>, findings: &mut Findings) -> Option<Listener> {
     let name = values::name(&entry.key, entry.at, findings);
     let keys = Keys::open(&entry.node, &LISTENER, findings)?;
     keys.need(&["address"], "a listener", findings);
-    let address = keys.read("address", findings, |n, f| {
-        values::listen_address(n, scope.file, f)
-    });
+    let address = keys.read("address", findings, |n, f| values::listen_address(n, scope.file, f));
     let idle_timeout = keys.read("idle-timeout", findings, values::duration);
     let protocol = match keys.at("protocol") {
         Some(_) => keys.read("protocol", findings, kind)?,
@@ -66,37 +45,19 @@ pub(super) fn listener(
         Kind::Http => Protocol::Http(http(&keys, scope, findings)),
         Kind::Tcp => Protocol::Tcp(tcp(&keys, scope, findings)?),
     };
-    Some(Listener {
-        name: name?.to_owned(),
-        address: address?,
-        idle_timeout,
-        protocol,
-    })
+    Some(Listener { name: name?.to_owned(), address: address?, idle_timeout, protocol })
 }
 
 /// `protocol`
 fn kind(node: &Node, findings: &mut Findings) -> Option<Kind> {
-    keys::word(
-        node,
-        &[("http", Kind::Http), ("tcp", Kind::Tcp)],
-        &["tls-passthrough"],
-        findings,
-    )
+    keys::word(node, &[("http", Kind::Http), ("tcp", Kind::Tcp)], &["tls-passthrough"], findings)
 }
 
 fn http(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Http {
-    keys.refuse(
-        &["to"],
-        "is for tcp listeners; an http listener has `routes` or `hosts`",
-        findings,
-    );
+    keys.refuse(&["to"], "is for tcp listeners; an http listener has `routes` or `hosts`", findings);
     keys.need(&["hosts", "routes"], "an http listener", findings);
     if keys.at("hosts").is_some() {
-        keys.refuse(
-            &["routes"],
-            "stands beside `hosts`; move the routes into a host named `*`",
-            findings,
-        );
+        keys.refuse(&["routes"], "stands beside `hosts`; move the routes into a host named `*`", findings);
     }
     let mut position = 0;
     let any = |node: &Node, position: &mut usize, f: &mut Findings| Host {
@@ -105,25 +66,12 @@ fn http(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Http {
     };
     let hosts = match keys.node("hosts", findings) {
         Some(node) => hosts(node, &mut position, scope, findings),
-        None => keys
-            .node("routes", findings)
-            .map(|n| any(n, &mut position, findings))
-            .into_iter()
-            .collect(),
+        None => keys.node("routes", findings).map(|n| any(n, &mut position, findings)).into_iter().collect(),
     };
-    Http {
-        forwarded: keys
-            .read("forwarded", findings, forwarded)
-            .unwrap_or_default(),
-        hosts,
-    }
+    Http { forwarded: keys.read("forwarded", findings, forwarded).unwrap_or_default(), hosts }
 }
 
-fn tcp(
-    keys: &Keys<'_>,
-    scope: &Scope<'_>,
-    findings: &mut Findings,
-) -> Option<Vec<crate::model::Target>> {
+fn tcp(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Option<Vec<crate::model::Target>> {
     let why = "is for http listeners; a tcp listener has `to`";
     keys.refuse(&["hosts", "routes", "forwarded"], why, findings);
     keys.need(&["to"], "a tcp listener", findings);
@@ -132,37 +80,21 @@ fn tcp(
 
 /// `forwarded`
 fn forwarded(node: &Node, findings: &mut Findings) -> Option<Forwarded> {
-    let modes = [
-        ForwardedMode::Append,
-        ForwardedMode::Replace,
-        ForwardedMode::Keep,
-    ];
+    let modes = [ForwardedMode::Append, ForwardedMode::Replace, ForwardedMode::Keep];
     let modes = modes.map(|mode| (mode.word(), mode));
     let keys = Keys::open(node, &FORWARDED, findings)?;
     let hops = |n: &Node, f: &mut Findings| values::number(n, "`trusted-hops`", 0, 100, f);
     Some(Forwarded {
-        trusted_hops: keys
-            .read("trusted-hops", findings, hops)
-            .unwrap_or_default(),
-        mode: keys
-            .read("mode", findings, |n, f| keys::word(n, &modes, &[], f))
-            .unwrap_or_default(),
+        trusted_hops: keys.read("trusted-hops", findings, hops).unwrap_or_default(),
+        mode: keys.read("mode", findings, |n, f| keys::word(n, &modes, &[], f)).unwrap_or_default(),
     })
 }
 
 /// `hosts`: a name stands once in a listener.
-fn hosts(
-    node: &Node,
-    position: &mut usize,
-    scope: &Scope<'_>,
-    findings: &mut Findings,
-) -> Vec<Host> {
+fn hosts(node: &Node, position: &mut usize, scope: &Scope<'_>, findings: &mut Findings) -> Vec<Host> {
     let mut taken = HashMap::new();
     let items = keys::some_items(node, "`hosts`", MAX_HOSTS, findings);
-    items
-        .iter()
-        .filter_map(|item| host(item, &mut taken, position, scope, findings))
-        .collect()
+    items.iter().filter_map(|item| host(item, &mut taken, position, scope, findings)).collect()
 }
 
 fn host(
@@ -177,16 +109,17 @@ fn host(
     keys.need(&["routes"], "a host", findings);
     let names = keys.node("names", findings);
     let mut list = Vec::new();
-    for item in names.map_or(&[][..], |n| {
-        keys::some_items(n, "`names`", MAX_HOSTS, findings)
-    }) {
+    for item in names.map_or(&[][..], |n| keys::some_items(n, "`names`", MAX_HOSTS, findings)) {
         let Some(name) = values::host_name(item, findings) else {
             continue;
         };
         match taken.get(&name) {
             Some(first) => findings.add(
                 item.at,
-                format!("`{name}` is a name of the host in line {} already; names are unique in a listener", first.line),
+                format!(
+                    "`{name}` is a name of the host in line {} already; names are unique in a listener",
+                    first.line
+                ),
             ),
             None => {
                 taken.insert(name.clone(), item.at);
@@ -194,22 +127,12 @@ fn host(
             }
         }
     }
-    let routes = keys
-        .node("routes", findings)
-        .map(|n| routes(n, position, scope, findings));
-    Some(Host {
-        names: list,
-        routes: routes?,
-    })
+    let routes = keys.node("routes", findings).map(|n| routes(n, position, scope, findings));
+    Some(Host { names: list, routes: routes? })
 }
 
 /// `routes` of one host: names are unique, and no route has the conditions of an earlier one.
-fn routes(
-    node: &Node,
-    position: &mut usize,
-    scope: &Scope<'_>,
-    findings: &mut Findings,
-) -> Vec<crate::model::Route> {
+fn routes(node: &Node, position: &mut usize, scope: &Scope<'_>, findings: &mut Findings) -> Vec<crate::model::Route> {
     let mut names: HashMap<String, At> = HashMap::new();
     let mut conditions: HashMap<String, (At, String)> = HashMap::new();
     let mut list = Vec::new();
@@ -219,18 +142,13 @@ fn routes(
             continue;
         };
         if let Some(first) = names.insert(route.name.clone(), item.at) {
-            let message = format!(
-                "`{}` is the name of the route in line {} already",
-                route.name, first.line
-            );
+            let message = format!("`{}` is the name of the route in line {} already", route.name, first.line);
             findings.add(item.at, message);
         }
         let key = format!("{:?}", route::canonical(&route.matches));
         if let Some((first, name)) = conditions.insert(key, (item.at, route.name.clone())) {
-            let message = format!(
-                "no request reaches this route: route `{name}` in line {} has the same `match`",
-                first.line
-            );
+            let message =
+                format!("no request reaches this route: route `{name}` in line {} has the same `match`", first.line);
             findings.add(item.at, message);
         }
         list.push(route);

@@ -12,26 +12,11 @@ use crate::{
 
 const LIMITS: Words = Words {
     what: "`limits`",
-    known: &[
-        "connections",
-        "head",
-        "headers",
-        "request-timeout",
-        "idle-timeout",
-        "drain-timeout",
-    ],
+    known: &["connections", "head", "headers", "request-timeout", "idle-timeout", "drain-timeout"],
     later: &[],
 };
-const ADMIN: Words = Words {
-    what: "`admin`",
-    known: &["address"],
-    later: &["tls", "allow"],
-};
-const ACCESS_LOG: Words = Words {
-    what: "`access-log`",
-    known: &["path", "format"],
-    later: &[],
-};
+const ADMIN: Words = Words { what: "`admin`", known: &["address"], later: &["tls", "allow"] };
+const ACCESS_LOG: Words = Words { what: "`access-log`", known: &["path", "format"], later: &[] };
 
 /// CPUs that Linux can have in a mask of `sched_setaffinity` with its usual size (CPU_SETSIZE).
 const MAX_CPUS: u32 = 1024;
@@ -46,19 +31,14 @@ pub(super) fn limits(node: &Node, findings: &mut Findings) -> Option<Limits> {
     };
     let connections = count("connections", 10_000_000, defaults.connections);
     let headers = count("headers", 1000, defaults.headers);
-    let mut timeout = |key: &str, default: Duration| {
-        keys.read(key, findings, values::duration)
-            .unwrap_or(default)
-    };
+    let mut timeout = |key: &str, default: Duration| keys.read(key, findings, values::duration).unwrap_or(default);
     Some(Limits {
         connections,
         headers,
         request_timeout: timeout("request-timeout", defaults.request_timeout),
         idle_timeout: timeout("idle-timeout", defaults.idle_timeout),
         drain_timeout: timeout("drain-timeout", defaults.drain_timeout),
-        head_kib: keys
-            .read("head", findings, values::head_kib)
-            .unwrap_or(defaults.head_kib),
+        head_kib: keys.read("head", findings, values::head_kib).unwrap_or(defaults.head_kib),
     })
 }
 
@@ -66,9 +46,7 @@ pub(super) fn limits(node: &Node, findings: &mut Findings) -> Option<Limits> {
 pub(super) fn admin(node: &Node, file: &str, findings: &mut Findings) -> Option<Address> {
     let keys = Keys::open(node, &ADMIN, findings)?;
     keys.need(&["address"], "`admin`", findings);
-    keys.read("address", findings, |n, f| {
-        values::listen_address(n, file, f)
-    })
+    keys.read("address", findings, |n, f| values::listen_address(n, file, f))
 }
 
 /// `access-log`
@@ -78,10 +56,7 @@ pub(super) fn access_log(node: &Node, file: &str, findings: &mut Findings) -> Op
     keys.need(&["path"], "`access-log`", findings);
     let path = keys.read("path", findings, |n, f| values::file_path(n, file, f));
     let format = keys.read("format", findings, |n, f| keys::word(n, &formats, &[], f));
-    Some(AccessLog {
-        path: path?,
-        format: format.unwrap_or_default(),
-    })
+    Some(AccessLog { path: path?, format: format.unwrap_or_default() })
 }
 
 /// `cores`: `all`, a number, or a list of CPUs.

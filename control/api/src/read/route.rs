@@ -6,10 +6,7 @@ use super::{Scope, targets};
 use crate::{
     finding::{At, Findings, quoted},
     keys::{self, Keys, Words},
-    model::{
-        Action, Forward, HeaderEdits, Match, PathMatch, PathTarget, Redirect, Respond, Retry,
-        Route, ValueMatch,
-    },
+    model::{Action, Forward, HeaderEdits, Match, PathMatch, PathTarget, Redirect, Respond, Retry, Route, ValueMatch},
     tree::{Node, Value},
     values,
 };
@@ -30,41 +27,14 @@ const ROUTE: Words = Words {
     ],
     later: &["allow", "deny", "quota", "cors", "mirror"],
 };
-const MATCH: Words = Words {
-    what: "a match",
-    known: &["path", "methods", "headers", "query"],
-    later: &["source", "identity"],
-};
-const VALUE: Words = Words {
-    what: "a condition",
-    known: &["present", "regex"],
-    later: &[],
-};
-const REDIRECT: Words = Words {
-    what: "`redirect`",
-    known: &["path", "status"],
-    later: &[],
-};
-const RESPOND: Words = Words {
-    what: "`respond`",
-    known: &["status", "body"],
-    later: &[],
-};
-const REWRITE: Words = Words {
-    what: "`rewrite`",
-    known: &["path", "host"],
-    later: &[],
-};
-const RETRY: Words = Words {
-    what: "`retry`",
-    known: &["retries", "on", "per-try-timeout"],
-    later: &["budget"],
-};
-const EDITS: Words = Words {
-    what: "header edits",
-    known: &["set", "add", "remove"],
-    later: &[],
-};
+const MATCH: Words =
+    Words { what: "a match", known: &["path", "methods", "headers", "query"], later: &["source", "identity"] };
+const VALUE: Words = Words { what: "a condition", known: &["present", "regex"], later: &[] };
+const REDIRECT: Words = Words { what: "`redirect`", known: &["path", "status"], later: &[] };
+const RESPOND: Words = Words { what: "`respond`", known: &["status", "body"], later: &[] };
+const REWRITE: Words = Words { what: "`rewrite`", known: &["path", "host"], later: &[] };
+const RETRY: Words = Words { what: "`retry`", known: &["retries", "on", "per-try-timeout"], later: &["budget"] };
+const EDITS: Words = Words { what: "header edits", known: &["set", "add", "remove"], later: &[] };
 
 /// Framing and hop-by-hop fields (RFC 9110, section 7.6.1; RFC 9112, section 6): the proxy's own to write.
 const OWN_FIELDS: [&str; 12] = [
@@ -83,16 +53,9 @@ const OWN_FIELDS: [&str; 12] = [
 ];
 
 /// One entry of `routes`; `position` stands in for a name.
-pub(super) fn route(
-    node: &Node,
-    position: usize,
-    scope: &Scope<'_>,
-    findings: &mut Findings,
-) -> Option<Route> {
+pub(super) fn route(node: &Node, position: usize, scope: &Scope<'_>, findings: &mut Findings) -> Option<Route> {
     let keys = Keys::open(node, &ROUTE, findings)?;
-    let name = keys
-        .read("name", findings, values::name_node)
-        .map(str::to_owned);
+    let name = keys.read("name", findings, values::name_node).map(str::to_owned);
     let before = findings.len();
     let matches = keys.read("match", findings, matches);
     // What depends on the path is not judged by a match that could not be read.
@@ -101,16 +64,9 @@ pub(super) fn route(
     let path = readable.then_some(matches.path.as_ref());
     let action = action(&keys, path, scope, findings);
     let edits = |n: &Node, f: &mut Findings| edits(n, "`response-headers`", f);
-    let response_headers = keys
-        .read("response-headers", findings, edits)
-        .unwrap_or_default();
+    let response_headers = keys.read("response-headers", findings, edits).unwrap_or_default();
     let name = name.unwrap_or_else(|| position.to_string());
-    Some(Route {
-        name,
-        matches,
-        action: action?,
-        response_headers,
-    })
+    Some(Route { name, matches, action: action?, response_headers })
 }
 
 /// A match in one form: two routes with one canonical match take the same requests.
@@ -159,10 +115,7 @@ fn headers(node: &Node, findings: &mut Findings) -> Option<Vec<(String, ValueMat
             continue;
         };
         if !seen.insert(name.clone()) {
-            findings.add(
-                entry.at,
-                format!("`{name}` stands twice in `headers`; case does not matter"),
-            );
+            findings.add(entry.at, format!("`{name}` stands twice in `headers`; case does not matter"));
         }
         let value = condition(&entry.node, |n, f| values::header_value(n, f), findings);
         list.extend(value.map(|value| (name, value)));
@@ -174,12 +127,8 @@ fn headers(node: &Node, findings: &mut Findings) -> Option<Vec<(String, ValueMat
 fn query(node: &Node, findings: &mut Findings) -> Option<Vec<(String, ValueMatch)>> {
     let mut list = Vec::new();
     for entry in keys::entries(node, "`query`", findings) {
-        if entry.key.is_empty() || entry.key.len() > 256 || entry.key.chars().any(char::is_control)
-        {
-            findings.add(
-                entry.at,
-                "a query parameter's name has 1 to 256 bytes and no control characters",
-            );
+        if entry.key.is_empty() || entry.key.len() > 256 || entry.key.chars().any(char::is_control) {
+            findings.add(entry.at, "a query parameter's name has 1 to 256 bytes and no control characters");
             continue;
         }
         let value = condition(&entry.node, |n, f| values::text(n, f), findings);
@@ -200,19 +149,10 @@ fn condition<'t>(
     let keys = Keys::open(node, &VALUE, findings)?;
     keys.need(VALUE.known, "a condition", findings);
     if keys.at("present").is_some() {
-        keys.refuse(
-            &["regex"],
-            "stands beside `present`; a pattern needs the value to be present",
-            findings,
-        );
+        keys.refuse(&["regex"], "stands beside `present`; a pattern needs the value to be present", findings);
     }
-    let present = keys
-        .read("present", findings, values::boolean)
-        .map(ValueMatch::Present);
-    present.or_else(|| {
-        keys.read("regex", findings, values::pattern)
-            .map(ValueMatch::Regex)
-    })
+    let present = keys.read("present", findings, values::boolean).map(ValueMatch::Present);
+    present.or_else(|| keys.read("regex", findings, values::pattern).map(ValueMatch::Regex))
 }
 
 /// Exactly one of `to`, `redirect` and `respond`. `path` is the match's, unless that could not be read.
@@ -225,49 +165,26 @@ fn action(
     const ACTIONS: [&str; 3] = ["to", "redirect", "respond"];
     const FORWARDING: [&str; 4] = ["request-headers", "rewrite", "timeout", "retry"];
     keys.need(&ACTIONS, "a route", findings);
-    let mut present = ACTIONS
-        .iter()
-        .filter_map(|key| keys.at(key).map(|at| (at, *key)))
-        .collect::<Vec<_>>();
+    let mut present = ACTIONS.iter().filter_map(|key| keys.at(key).map(|at| (at, *key))).collect::<Vec<_>>();
     present.sort_unstable();
     let (_, first) = *present.first()?;
     for (at, key) in &present[1..] {
-        findings.add(
-            *at,
-            format!(
-                "`{key}` stands beside `{first}`; a route has one of `to`, `redirect` and `respond`"
-            ),
-        );
+        findings
+            .add(*at, format!("`{key}` stands beside `{first}`; a route has one of `to`, `redirect` and `respond`"));
     }
     if first != "to" {
-        keys.refuse(
-            &FORWARDING,
-            &format!("has no effect beside `{first}`, as nothing is forwarded"),
-            findings,
-        );
+        keys.refuse(&FORWARDING, &format!("has no effect beside `{first}`, as nothing is forwarded"), findings);
     }
     match first {
-        "redirect" => keys
-            .read("redirect", findings, |n, f| redirect(n, path, f))
-            .map(Action::Redirect),
+        "redirect" => keys.read("redirect", findings, |n, f| redirect(n, path, f)).map(Action::Redirect),
         "respond" => keys.read("respond", findings, respond).map(Action::Respond),
         _ => forward(keys, path, scope, findings).map(|f| Action::Forward(Box::new(f))),
     }
 }
 
 /// `redirect`
-fn redirect(
-    node: &Node,
-    path: Option<Option<&PathMatch>>,
-    findings: &mut Findings,
-) -> Option<Redirect> {
-    const STATUSES: [(&str, u16); 5] = [
-        ("301", 301),
-        ("302", 302),
-        ("303", 303),
-        ("307", 307),
-        ("308", 308),
-    ];
+fn redirect(node: &Node, path: Option<Option<&PathMatch>>, findings: &mut Findings) -> Option<Redirect> {
+    const STATUSES: [(&str, u16); 5] = [("301", 301), ("302", 302), ("303", 303), ("307", 307), ("308", 308)];
     let keys = Keys::open(node, &REDIRECT, findings)?;
     keys.need(&["path"], "a redirect", findings);
     let target = keys.read("path", findings, |n, f| target(n, path, f));
@@ -278,28 +195,17 @@ fn redirect(
         _ => false,
     };
     if loops {
-        findings.add(
-            node.at,
-            "this redirect leads back to its own route; `path` must be another",
-        );
+        findings.add(node.at, "this redirect leads back to its own route; `path` must be another");
     }
-    Some(Redirect {
-        path: target?,
-        status: status.unwrap_or(302),
-    })
+    Some(Redirect { path: target?, status: status.unwrap_or(302) })
 }
 
 /// The `path` of a redirect or rewrite: `/*` keeps what the `/*` of the match took.
-fn target(
-    node: &Node,
-    path: Option<Option<&PathMatch>>,
-    findings: &mut Findings,
-) -> Option<PathTarget> {
+fn target(node: &Node, path: Option<Option<&PathMatch>>, findings: &mut Findings) -> Option<PathTarget> {
     let target = values::path_target(node, findings)?;
     let rest = !matches!(path, Some(Some(PathMatch::Exact(_) | PathMatch::Regex(_))));
     if matches!(target, PathTarget::Prefix(_)) && !rest {
-        let message =
-            "`/*` here keeps what `/*` in `match` took, but that `path` does not end in `/*`";
+        let message = "`/*` here keeps what `/*` in `match` took, but that `path` does not end in `/*`";
         findings.add(node.at, message);
         return None;
     }
@@ -311,23 +217,15 @@ fn respond(node: &Node, findings: &mut Findings) -> Option<Respond> {
     let keys = Keys::open(node, &RESPOND, findings)?;
     let status = |n: &Node, f: &mut Findings| values::number(n, "`status`", 200, 599, f);
     let status = keys.read("status", findings, status).unwrap_or(200);
-    let body = keys
-        .read("body", findings, values::text)
-        .unwrap_or_default();
+    let body = keys.read("body", findings, values::text).unwrap_or_default();
     let at = keys.at("body").unwrap_or(node.at);
     if body.len() > values::MAX_BODY as usize {
         findings.add(at, "`body` has at most 64 KiB");
     }
     if matches!(status, 204 | 304) && !body.is_empty() {
-        findings.add(
-            at,
-            format!("an answer of status {status} has no body (RFC 9110, section 6.4.1)"),
-        );
+        findings.add(at, format!("an answer of status {status} has no body (RFC 9110, section 6.4.1)"));
     }
-    Some(Respond {
-        status: u16::try_from(status).ok()?,
-        body: body.to_owned(),
-    })
+    Some(Respond { status: u16::try_from(status).ok()?, body: body.to_owned() })
 }
 
 fn forward(
@@ -339,20 +237,11 @@ fn forward(
     let to = keys.read("to", findings, |n, f| targets(n, scope, f));
     let timeout = keys.read("timeout", findings, values::duration);
     let edits = |n: &Node, f: &mut Findings| edits(n, "`request-headers`", f);
-    let request_headers = keys
-        .read("request-headers", findings, edits)
-        .unwrap_or_default();
+    let request_headers = keys.read("request-headers", findings, edits).unwrap_or_default();
     let rewrite = keys.read("rewrite", findings, |n, f| rewrite(n, path, f));
     let (rewrite_path, rewrite_host) = rewrite.unwrap_or_default();
     let retry = keys.read("retry", findings, |n, f| retry(n, timeout, f));
-    Some(Forward {
-        to: to?,
-        request_headers,
-        rewrite_path,
-        rewrite_host,
-        timeout,
-        retry,
-    })
+    Some(Forward { to: to?, request_headers, rewrite_path, rewrite_host, timeout, retry })
 }
 
 /// `rewrite`
@@ -374,16 +263,12 @@ fn retry(node: &Node, timeout: Option<Duration>, findings: &mut Findings) -> Opt
     let retries = keys.read("retries", findings, retries).unwrap_or(1);
     keys.read("on", findings, causes);
     let per_try_timeout = keys.read("per-try-timeout", findings, values::duration);
-    if let (Some(each), Some(all), Some(at)) =
-        (per_try_timeout, timeout, keys.at("per-try-timeout"))
+    if let (Some(each), Some(all), Some(at)) = (per_try_timeout, timeout, keys.at("per-try-timeout"))
         && each > all
     {
         findings.add(at, "`per-try-timeout` is longer than the route's `timeout`, which bounds all tries together");
     }
-    Some(Retry {
-        retries,
-        per_try_timeout,
-    })
+    Some(Retry { retries, per_try_timeout })
 }
 
 /// `on` of a retry; there is one cause so far, which stands for an absent `on` too.
@@ -392,13 +277,8 @@ fn causes(node: &Node, findings: &mut Findings) -> Option<()> {
     for item in keys::some_items(node, "`on`", 16, findings) {
         match &item.value {
             // Statuses are the language's too.
-            Value::Scalar { text, .. }
-                if text.len() == 3 && text.bytes().all(|b| b.is_ascii_digit()) =>
-            {
-                let message = format!(
-                    "{} is not supported yet; write `connect-failure`",
-                    quoted(text)
-                );
+            Value::Scalar { text, .. } if text.len() == 3 && text.bytes().all(|b| b.is_ascii_digit()) => {
+                let message = format!("{} is not supported yet; write `connect-failure`", quoted(text));
                 findings.add(item.at, message);
             }
             _ => {
@@ -422,11 +302,7 @@ fn edits(node: &Node, what: &'static str, findings: &mut Findings) -> Option<Hea
             let name = editable(&entry.key, entry.at, what, &mut seen, findings);
             let value = values::header_value(&entry.node, findings);
             if let (Some(name), Some(value)) = (name, value) {
-                let list = if key == "set" {
-                    &mut edits.set
-                } else {
-                    &mut edits.add
-                };
+                let list = if key == "set" { &mut edits.set } else { &mut edits.add };
                 list.push((name, value.to_owned()));
             }
         }
@@ -436,38 +312,20 @@ fn edits(node: &Node, what: &'static str, findings: &mut Findings) -> Option<Hea
         let Some(text) = values::text(item, findings) else {
             continue;
         };
-        edits
-            .remove
-            .extend(editable(text, item.at, what, &mut seen, findings));
+        edits.remove.extend(editable(text, item.at, what, &mut seen, findings));
     }
     Some(edits)
 }
 
-fn editable(
-    key: &str,
-    at: At,
-    what: &str,
-    seen: &mut HashSet<String>,
-    findings: &mut Findings,
-) -> Option<String> {
+fn editable(key: &str, at: At, what: &str, seen: &mut HashSet<String>, findings: &mut Findings) -> Option<String> {
     let name = values::header_name(key, at, findings)?;
     if OWN_FIELDS.contains(&name.as_str()) {
-        let hint = if name == "host" {
-            "; write `rewrite: { host: ... }`"
-        } else {
-            ""
-        };
-        findings.add(
-            at,
-            format!("`{name}` belongs to the proxy and cannot be edited{hint}"),
-        );
+        let hint = if name == "host" { "; write `rewrite: { host: ... }`" } else { "" };
+        findings.add(at, format!("`{name}` belongs to the proxy and cannot be edited{hint}"));
         return None;
     }
     if !seen.insert(name.clone()) {
-        findings.add(
-            at,
-            format!("`{name}` stands twice in {what}; one edit a header"),
-        );
+        findings.add(at, format!("`{name}` stands twice in {what}; one edit a header"));
         return None;
     }
     Some(name)

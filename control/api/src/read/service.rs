@@ -13,25 +13,12 @@ use crate::{
 
 const SERVICE: Words = Words {
     what: "a service",
-    known: &[
-        "endpoints",
-        "protocol",
-        "balance",
-        "limits",
-        "connect-timeout",
-    ],
+    known: &["endpoints", "protocol", "balance", "limits", "connect-timeout"],
     later: &["tls", "retry-budget", "health", "outlier", "proxy-protocol"],
 };
-const ENDPOINT: Words = Words {
-    what: "an endpoint",
-    known: &["address", "weight", "zone"],
-    later: &[],
-};
-const LIMITS: Words = Words {
-    what: "a service's `limits`",
-    known: &["connections", "pending", "requests"],
-    later: &["retries"],
-};
+const ENDPOINT: Words = Words { what: "an endpoint", known: &["address", "weight", "zone"], later: &[] };
+const LIMITS: Words =
+    Words { what: "a service's `limits`", known: &["connections", "pending", "requests"], later: &["retries"] };
 
 const MAX_ENDPOINTS: usize = 4000;
 /// Weights are added up in 32 bits: the largest, so many times, still fits.
@@ -39,18 +26,12 @@ const MAX_WEIGHT: u32 = 1_000_000;
 const MAX_LIMIT: u32 = 10_000_000;
 
 /// One entry of `services`.
-pub(super) fn service(
-    entry: &Entry,
-    scope: &Scope<'_>,
-    findings: &mut Findings,
-) -> Option<Service> {
+pub(super) fn service(entry: &Entry, scope: &Scope<'_>, findings: &mut Findings) -> Option<Service> {
     let name = values::name(&entry.key, entry.at, findings);
     let keys = Keys::open(&entry.node, &SERVICE, findings)?;
     keys.need(&["endpoints"], "a service", findings);
     let endpoints = keys.read("endpoints", findings, |n, f| endpoints(n, scope, f));
-    keys.read("protocol", findings, |n, f| {
-        keys::word(n, &[("http1", ())], &["http2"], f)
-    });
+    keys.read("protocol", findings, |n, f| keys::word(n, &[("http1", ())], &["http2"], f));
     let balance = keys.read("balance", findings, balance).unwrap_or_default();
     let limits = keys.read("limits", findings, limits).unwrap_or_default();
     let connect_timeout = keys.read("connect-timeout", findings, values::duration);
@@ -66,10 +47,7 @@ pub(super) fn service(
 /// `endpoints`: addresses or DNS names, not both, none twice.
 fn endpoints(node: &Node, scope: &Scope<'_>, findings: &mut Findings) -> Option<Endpoints> {
     if let Value::Map(_) = node.value {
-        findings.add(
-            node.at,
-            "`endpoints` is a list; endpoints by group are not supported yet",
-        );
+        findings.add(node.at, "`endpoints` is a list; endpoints by group are not supported yet");
         return None;
     }
     let mut addresses: Vec<Endpoint<Address>> = Vec::new();
@@ -82,34 +60,20 @@ fn endpoints(node: &Node, scope: &Scope<'_>, findings: &mut Findings) -> Option<
         let (new, mixed) = match one.address {
             EndpointAddress::Address(address) => {
                 let new = seen.insert(format!("{address:?}"));
-                addresses.push(Endpoint {
-                    address,
-                    weight: one.weight,
-                    zone: one.zone,
-                });
+                addresses.push(Endpoint { address, weight: one.weight, zone: one.zone });
                 (new, !names.is_empty())
             }
             EndpointAddress::Name(address) => {
                 let new = seen.insert(format!("{address:?}"));
-                names.push(Endpoint {
-                    address,
-                    weight: one.weight,
-                    zone: one.zone,
-                });
+                names.push(Endpoint { address, weight: one.weight, zone: one.zone });
                 (new, !addresses.is_empty())
             }
         };
         if mixed {
-            findings.add(
-                at,
-                "a service has addresses or DNS names, not both; make two services of them",
-            );
+            findings.add(at, "a service has addresses or DNS names, not both; make two services of them");
         }
         if !new {
-            findings.add(
-                at,
-                "this endpoint stands twice; give one a `weight` instead",
-            );
+            findings.add(at, "this endpoint stands twice; give one a `weight` instead");
         }
     }
     match (addresses.is_empty(), names.is_empty()) {
@@ -120,41 +84,19 @@ fn endpoints(node: &Node, scope: &Scope<'_>, findings: &mut Findings) -> Option<
 }
 
 /// One endpoint: an address alone, or with its weight and zone.
-fn endpoint(
-    node: &Node,
-    scope: &Scope<'_>,
-    findings: &mut Findings,
-) -> Option<(At, Endpoint<EndpointAddress>)> {
+fn endpoint(node: &Node, scope: &Scope<'_>, findings: &mut Findings) -> Option<(At, Endpoint<EndpointAddress>)> {
     if !matches!(node.value, Value::Map(_)) {
         let address = values::endpoint(node, scope.file, findings)?;
-        return Some((
-            node.at,
-            Endpoint {
-                address,
-                weight: 1,
-                zone: String::new(),
-            },
-        ));
+        return Some((node.at, Endpoint { address, weight: 1, zone: String::new() }));
     }
     let keys = Keys::open(node, &ENDPOINT, findings)?;
     keys.need(&["address"], "an endpoint", findings);
-    let address = keys.read("address", findings, |n, f| {
-        values::endpoint(n, scope.file, f)
-    });
+    let address = keys.read("address", findings, |n, f| values::endpoint(n, scope.file, f));
     let weight = |n: &Node, f: &mut Findings| values::number(n, "`weight`", 1, MAX_WEIGHT, f);
     let weight = keys.read("weight", findings, weight).unwrap_or(1);
-    let zone = keys
-        .read("zone", findings, values::name_node)
-        .unwrap_or_default();
+    let zone = keys.read("zone", findings, values::name_node).unwrap_or_default();
     let at = keys.node("address", findings).map_or(node.at, |n| n.at);
-    Some((
-        at,
-        Endpoint {
-            address: address?,
-            weight,
-            zone: zone.to_owned(),
-        },
-    ))
+    Some((at, Endpoint { address: address?, weight, zone: zone.to_owned() }))
 }
 
 /// `balance`
@@ -166,11 +108,7 @@ fn balance(node: &Node, findings: &mut Findings) -> Option<Balance> {
         ("peak-ewma", Balance::PeakEwma),
     ];
     const LATER: [&str; 2] = ["ring-hash", "maglev"];
-    const MAP: Words = Words {
-        what: "`balance`",
-        known: &[],
-        later: &LATER,
-    };
+    const MAP: Words = Words { what: "`balance`", known: &[], later: &LATER };
     match &node.value {
         // The balancers of later versions are maps with one key.
         Value::Map(entries) if entries.iter().all(|e| LATER.contains(&e.key.as_str())) => {
@@ -186,9 +124,7 @@ fn limits(node: &Node, findings: &mut Findings) -> Option<ServiceLimits> {
     let keys = Keys::open(node, &LIMITS, findings)?;
     let defaults = ServiceLimits::default();
     let mut limit = |key: &str, least: u32, default: u32| {
-        let read = |n: &Node, f: &mut Findings| {
-            values::number(n, &format!("`{key}`"), least, MAX_LIMIT, f)
-        };
+        let read = |n: &Node, f: &mut Findings| values::number(n, &format!("`{key}`"), least, MAX_LIMIT, f);
         keys.read(key, findings, read).unwrap_or(default)
     };
     Some(ServiceLimits {

@@ -10,12 +10,7 @@ use crate::model::{Address, DnsName};
 pub(crate) fn write(address: &Address) -> core::Address {
     match address {
         Address::Socket(socket) => host_and_port(socket.ip().to_string(), socket.port()),
-        Address::Unix(path) => core::Address {
-            address: Some(Kind::Pipe(Pipe {
-                path: path.clone(),
-                mode: 0,
-            })),
-        },
+        Address::Unix(path) => core::Address { address: Some(Kind::Pipe(Pipe { path: path.clone(), mode: 0 })) },
     }
 }
 
@@ -32,10 +27,7 @@ pub fn read(address: &core::Address) -> Result<Address, String> {
     match &address.address {
         Some(Kind::Pipe(pipe)) => Ok(Address::Unix(pipe.path.clone())),
         Some(Kind::SocketAddress(socket)) => {
-            let ip = socket
-                .address
-                .parse()
-                .map_err(|_| format!("{} is no IP address", socket.address))?;
+            let ip = socket.address.parse().map_err(|_| format!("{} is no IP address", socket.address))?;
             let Some(PortSpecifier::PortValue(port)) = socket.port_specifier else {
                 return Err("a port number is wanted".to_owned());
             };
@@ -52,7 +44,5 @@ fn host_and_port(host: String, port: u16) -> core::Address {
         port_specifier: Some(PortSpecifier::PortValue(u32::from(port))),
         ..SocketAddress::default()
     };
-    core::Address {
-        address: Some(Kind::SocketAddress(socket)),
-    }
+    core::Address { address: Some(Kind::SocketAddress(socket)) }
 }

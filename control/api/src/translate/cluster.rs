@@ -1,5 +1,7 @@
 //! Services: a Cluster, and the ClusterLoadAssignment that names its endpoints.
 
+use std::collections::HashMap;
+
 use envoy_types::pb::{
     envoy::{
         config::{
@@ -11,8 +13,8 @@ use envoy_types::pb::{
             },
             core::v3::{self as core, Locality, RoutingPriority, TypedExtensionConfig},
             endpoint::v3::{
-                ClusterLoadAssignment, Endpoint as ResourceEndpoint, LbEndpoint,
-                LocalityLbEndpoints, lb_endpoint::HostIdentifier,
+                ClusterLoadAssignment, Endpoint as ResourceEndpoint, LbEndpoint, LocalityLbEndpoints,
+                lb_endpoint::HostIdentifier,
             },
         },
         extensions::load_balancing_policies::{
@@ -47,19 +49,13 @@ pub(super) fn cluster(of: &Service) -> Cluster {
 fn by_address(base: Cluster) -> Cluster {
     Cluster {
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
-        eds_cluster_config: Some(EdsClusterConfig {
-            eds_config: Some(ads()),
-            ..EdsClusterConfig::default()
-        }),
+        eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(ads()), ..EdsClusterConfig::default() }),
         ..base
     }
 }
 
 /// Names stand inside the cluster, as EDS cannot carry them. Every address of both families is an endpoint.
-#[allow(
-    deprecated,
-    reason = "Envoy's newer carrier is an extension that older proxies do not know"
-)]
+#[allow(deprecated, reason = "Envoy's newer carrier is an extension that older proxies do not know")]
 fn by_name(base: Cluster, service: &str, names: &[Endpoint<crate::model::DnsName>]) -> Cluster {
     Cluster {
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::StrictDns as i32)),
@@ -77,47 +73,26 @@ pub(super) fn load_assignment<A>(
     write: impl Fn(&A) -> core::Address,
 ) -> ClusterLoadAssignment {
     let mut zones: Vec<LocalityLbEndpoints> = Vec::new();
-    let zone_of = |l: &LocalityLbEndpoints| {
-        l.locality
-            .as_ref()
-            .map(|l| l.zone.clone())
-            .unwrap_or_default()
-    };
+    let mut places: HashMap<&str, usize> = HashMap::new();
     for endpoint in endpoints {
-        let found = zones.iter().position(|l| zone_of(l) == endpoint.zone);
-        let place = found.unwrap_or_else(|| {
+        let place = *places.entry(&endpoint.zone).or_insert_with(|| {
             zones.push(locality(&endpoint.zone));
             zones.len() - 1
         });
-        zones[place]
-            .lb_endpoints
-            .push(lb_endpoint(write(&endpoint.address), endpoint.weight));
+        zones[place].lb_endpoints.push(lb_endpoint(write(&endpoint.address), endpoint.weight));
     }
-    ClusterLoadAssignment {
-        cluster_name: service.to_owned(),
-        endpoints: zones,
-        ..ClusterLoadAssignment::default()
-    }
+    ClusterLoadAssignment { cluster_name: service.to_owned(), endpoints: zones, ..ClusterLoadAssignment::default() }
 }
 
 /// `zone`
 fn locality(zone: &str) -> LocalityLbEndpoints {
-    let named = Locality {
-        zone: zone.to_owned(),
-        ..Locality::default()
-    };
-    LocalityLbEndpoints {
-        locality: (!zone.is_empty()).then_some(named),
-        ..LocalityLbEndpoints::default()
-    }
+    let named = Locality { zone: zone.to_owned(), ..Locality::default() };
+    LocalityLbEndpoints { locality: (!zone.is_empty()).then_some(named), ..LocalityLbEndpoints::default() }
 }
 
 /// An address and its `weight`.
 fn lb_endpoint(address: core::Address, weight: u32) -> LbEndpoint {
-    let endpoint = ResourceEndpoint {
-        address: Some(address),
-        ..ResourceEndpoint::default()
-    };
+    let endpoint = ResourceEndpoint { address: Some(address), ..ResourceEndpoint::default() };
     LbEndpoint {
         host_identifier: Some(HostIdentifier::Endpoint(endpoint)),
         load_balancing_weight: number(weight),
@@ -127,27 +102,11 @@ fn lb_endpoint(address: core::Address, weight: u32) -> LbEndpoint {
 
 /// `balance`. A proxy takes the first policy that it knows, so ours stands before the nearest of Envoy's.
 fn balance(of: Balance) -> LoadBalancingPolicy {
-    let round_robin = || {
-        policy(
-            "round_robin",
-            xds::any(xds::ROUND_ROBIN, &RoundRobin::default()),
-        )
-    };
+    let round_robin = || policy("round_robin", xds::any(xds::ROUND_ROBIN, &RoundRobin::default()));
     let random = || policy("random", xds::any(xds::RANDOM, &Random::default()));
-    let least = LeastRequest {
-        choice_count: number(2),
-        ..LeastRequest::default()
-    };
+    let least = LeastRequest { choice_count: number(2), ..LeastRequest::default() };
     let least_request = || policy("least_request", xds::any(xds::LEAST_REQUEST, &least));
-    let peak_ewma = || {
-        policy(
-            "peak_ewma",
-            Any {
-                type_url: xds::PEAK_EWMA.to_owned(),
-                value: Vec::new(),
-            },
-        )
-    };
+    let peak_ewma = || policy("peak_ewma", Any { type_url: xds::PEAK_EWMA.to_owned(), value: Vec::new() });
     LoadBalancingPolicy {
         policies: match of {
             Balance::RoundRobin => vec![round_robin()],
@@ -159,11 +118,7 @@ fn balance(of: Balance) -> LoadBalancingPolicy {
 }
 
 fn policy(name: &str, config: Any) -> Policy {
-    let owner = if config.type_url == xds::PEAK_EWMA {
-        "ringway"
-    } else {
-        "envoy.load_balancing_policies"
-    };
+    let owner = if config.type_url == xds::PEAK_EWMA { "ringway" } else { "envoy.load_balancing_policies" };
     Policy {
         typed_extension_config: Some(TypedExtensionConfig {
             name: format!("{owner}.{name}"),

@@ -6,10 +6,7 @@ use envoy_types::pb::{
     envoy::{
         config::{
             accesslog::v3::{AccessLog as LogTo, access_log},
-            core::v3::{
-                HttpProtocolOptions, Metadata, SubstitutionFormatString,
-                substitution_format_string::Format,
-            },
+            core::v3::{HttpProtocolOptions, Metadata, SubstitutionFormatString, substitution_format_string::Format},
             listener::v3::{Filter, FilterChain, Listener as Resource, filter},
         },
         extensions::{
@@ -20,8 +17,7 @@ use envoy_types::pb::{
                     http_connection_manager::v3::{
                         HttpConnectionManager, HttpFilter, Rds,
                         http_connection_manager::{
-                            PathWithEscapedSlashesAction, RouteSpecifier,
-                            ServerHeaderTransformation, UpgradeConfig,
+                            PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation, UpgradeConfig,
                         },
                         http_filter,
                     },
@@ -33,14 +29,13 @@ use envoy_types::pb::{
             },
         },
     },
-    google::protobuf::Struct,
+    google::protobuf::{Any, Struct},
 };
+use prost::Message;
 
 use super::{address, ads, duration, number, yes};
 use crate::{
-    model::{
-        AccessLog, Document, ForwardedMode, Http, Limits, Listener, LogFormat, Protocol, Target,
-    },
+    model::{AccessLog, Document, ForwardedMode, Http, Limits, Listener, LogFormat, Protocol, Target},
     process::text,
     xds,
 };
@@ -48,50 +43,30 @@ use crate::{
 /// One listener, with one filter in one chain.
 pub(super) fn listener(of: &Listener, document: &Document) -> Resource {
     let idle = of.idle_timeout.unwrap_or(document.limits.idle_timeout);
-    let log = document
-        .access_log
-        .as_ref()
-        .map(access_log)
-        .into_iter()
-        .collect();
+    let log = document.access_log.as_ref().map(access_log).into_iter().collect();
     let (filter, metadata) = match &of.protocol {
         Protocol::Http(http) => {
             let manager = manager(&of.name, http, &document.limits, idle, log);
             let config = xds::any(xds::HTTP_CONNECTION_MANAGER, &manager);
-            (
-                ("envoy.filters.network.http_connection_manager", config),
-                Some(forwarded(http)),
-            )
+            (("envoy.filters.network.http_connection_manager", config), Some(forwarded(http)))
         }
         Protocol::Tcp(to) => {
             let config = xds::any(xds::TCP_PROXY, &tcp(&of.name, to, idle, log));
             (("envoy.filters.network.tcp_proxy", config), None)
         }
     };
-    let filter = Filter {
-        name: filter.0.to_owned(),
-        config_type: Some(filter::ConfigType::TypedConfig(filter.1)),
-    };
+    let filter = Filter { name: filter.0.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(filter.1)) };
     Resource {
         name: of.name.clone(),
         address: Some(address::write(&of.address)),
         metadata,
-        filter_chains: vec![FilterChain {
-            filters: vec![filter],
-            ..FilterChain::default()
-        }],
+        filter_chains: vec![FilterChain { filters: vec![filter], ..FilterChain::default() }],
         ..Resource::default()
     }
 }
 
 /// `protocol: http`. What is always emitted makes an Envoy as strict about paths as we are.
-fn manager(
-    name: &str,
-    http: &Http,
-    limits: &Limits,
-    idle: Duration,
-    log: Vec<LogTo>,
-) -> HttpConnectionManager {
+fn manager(name: &str, http: &Http, limits: &Limits, idle: Duration, log: Vec<LogTo>) -> HttpConnectionManager {
     HttpConnectionManager {
         stat_prefix: name.to_owned(),
         route_specifier: Some(RouteSpecifier::Rds(Rds {
@@ -109,10 +84,7 @@ fn manager(
         skip_xff_append: http.forwarded.mode == ForwardedMode::Keep,
         preserve_external_request_id: true,
         server_header_transformation: ServerHeaderTransformation::PassThrough as i32,
-        upgrade_configs: vec![UpgradeConfig {
-            upgrade_type: "websocket".to_owned(),
-            ..UpgradeConfig::default()
-        }],
+        upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..UpgradeConfig::default() }],
         max_request_headers_kb: number(limits.head_kib),
         common_http_protocol_options: Some(HttpProtocolOptions {
             idle_timeout: Some(duration(idle)),
@@ -128,28 +100,16 @@ fn manager(
 
 /// `forwarded`'s mode. Envoy has no word for `replace`, so it always rides in our metadata as well.
 fn forwarded(http: &Http) -> Metadata {
-    let fields = HashMap::from([(
-        xds::METADATA_FORWARDED.to_owned(),
-        text(http.forwarded.mode.word()),
-    )]);
-    Metadata {
-        filter_metadata: HashMap::from([(xds::METADATA.to_owned(), Struct { fields })]),
-        ..Metadata::default()
-    }
+    let fields = HashMap::from([(xds::METADATA_FORWARDED.to_owned(), text(http.forwarded.mode.word()))]);
+    Metadata { filter_metadata: HashMap::from([(xds::METADATA.to_owned(), Struct { fields })]), ..Metadata::default() }
 }
 
 /// The filter that forwards; it adds no `x-envoy-*` fields.
 fn router() -> HttpFilter {
-    let router = Router {
-        suppress_envoy_headers: true,
-        ..Router::default()
-    };
+    let router = Router { suppress_envoy_headers: true, ..Router::default() };
     HttpFilter {
         name: "envoy.filters.http.router".to_owned(),
-        config_type: Some(http_filter::ConfigType::TypedConfig(xds::any(
-            xds::ROUTER,
-            &router,
-        ))),
+        config_type: Some(http_filter::ConfigType::TypedConfig(xds::any(xds::ROUTER, &router))),
         ..HttpFilter::default()
     }
 }
@@ -165,11 +125,7 @@ fn tcp(name: &str, to: &[Target], idle: Duration, log: Vec<LogTo>) -> TcpProxy {
         [one] => ClusterSpecifier::Cluster(one.service.clone()),
         // Envoy refuses a weight of 0 here, unlike in routes; a share of nothing is no share.
         several => ClusterSpecifier::WeightedClusters(WeightedCluster {
-            clusters: several
-                .iter()
-                .filter(|t| t.weight > 0)
-                .map(weighted)
-                .collect(),
+            clusters: several.iter().filter(|t| t.weight > 0).map(weighted).collect(),
         }),
     };
     TcpProxy {
@@ -197,33 +153,31 @@ fn access_log(of: &AccessLog) -> LogTo {
         ("request_id", "%REQ(X-REQUEST-ID)%"),
         ("ending", "%RESPONSE_CODE_DETAILS%"),
     ];
-    let format = match of.format {
-        LogFormat::Json => {
-            let fields = FIELDS
-                .iter()
-                .map(|(name, format)| ((*name).to_owned(), text(format)));
-            Format::JsonFormat(Struct {
-                fields: fields.collect(),
-            })
-        }
-        LogFormat::Text => {
-            let words: Vec<&str> = FIELDS.iter().map(|(_, format)| *format).collect();
-            Format::TextFormatSource(super::inline(&format!("{}\n", words.join(" "))))
-        }
-    };
-    let file = FileAccessLog {
+    let with = |format: Option<Format>| FileAccessLog {
         path: of.path.clone(),
         access_log_format: Some(AccessLogFormat::LogFormat(SubstitutionFormatString {
-            format: Some(format),
+            format,
             ..SubstitutionFormatString::default()
         })),
     };
+    let value = match of.format {
+        LogFormat::Json => FIELDS.iter().flat_map(|f| with(Some(json_field(f))).encode_to_vec()).collect(),
+        LogFormat::Text => {
+            let words: Vec<&str> = FIELDS.iter().map(|(_, format)| *format).collect();
+            let line = super::inline(&format!("{}\n", words.join(" ")));
+            with(Some(Format::TextFormatSource(line))).encode_to_vec()
+        }
+    };
+    let file = Any { type_url: xds::FILE_ACCESS_LOG.to_owned(), value };
     LogTo {
         name: "envoy.access_loggers.file".to_owned(),
-        config_type: Some(access_log::ConfigType::TypedConfig(xds::any(
-            xds::FILE_ACCESS_LOG,
-            &file,
-        ))),
+        config_type: Some(access_log::ConfigType::TypedConfig(file)),
         ..LogTo::default()
     }
+}
+
+/// One field of the JSON line. Maps are encoded in any order, but equal documents must give equal bytes: so each field
+/// is a message of its own, and all of them, one after the other, are one message (protobuf's encoding, "merge").
+fn json_field((name, format): &(&str, &str)) -> Format {
+    Format::JsonFormat(Struct { fields: HashMap::from([((*name).to_owned(), text(format))]) })
 }

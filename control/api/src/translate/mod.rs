@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use envoy_types::pb::{
     envoy::config::core::v3::{
-        AggregatedConfigSource, ApiVersion, ConfigSource, DataSource,
-        config_source::ConfigSourceSpecifier, data_source,
+        AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, config_source::ConfigSourceSpecifier, data_source,
     },
     google::protobuf::{self, BoolValue, UInt32Value},
 };
@@ -24,10 +23,7 @@ use crate::{
 
 /// Translates a document. Equal documents give equal resources, in the document's order.
 pub fn translate(document: &Document) -> Resources {
-    let mut resources = Resources {
-        bootstrap: process::bootstrap(&Process::from(document)),
-        ..Resources::default()
-    };
+    let mut resources = Resources { bootstrap: process::bootstrap(&Process::from(document)), ..Resources::default() };
     for one in &document.listeners {
         resources.listeners.push(listener::listener(one, document));
         if let Protocol::Http(http) = &one.protocol {
@@ -38,11 +34,7 @@ pub fn translate(document: &Document) -> Resources {
         resources.clusters.push(cluster::cluster(service));
         // EDS carries addresses only; names stand inside their cluster.
         if let Endpoints::Addresses(list) = &service.endpoints {
-            resources.endpoints.push(cluster::load_assignment(
-                &service.name,
-                list,
-                address::write,
-            ));
+            resources.endpoints.push(cluster::load_assignment(&service.name, list, address::write));
         }
     }
     resources
@@ -58,10 +50,7 @@ fn ads() -> ConfigSource {
 }
 
 fn duration(of: Duration) -> protobuf::Duration {
-    protobuf::Duration {
-        seconds: of.as_secs() as i64,
-        nanos: of.subsec_nanos() as i32,
-    }
+    protobuf::Duration { seconds: of.as_secs() as i64, nanos: of.subsec_nanos() as i32 }
 }
 
 fn number(value: u32) -> Option<UInt32Value> {
@@ -73,8 +62,5 @@ fn yes() -> Option<BoolValue> {
 }
 
 fn inline(text: &str) -> DataSource {
-    DataSource {
-        specifier: Some(data_source::Specifier::InlineString(text.to_owned())),
-        ..DataSource::default()
-    }
+    DataSource { specifier: Some(data_source::Specifier::InlineString(text.to_owned())), ..DataSource::default() }
 }

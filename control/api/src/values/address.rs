@@ -22,10 +22,7 @@ pub(crate) fn listen_address(node: &Node, file: &str, findings: &mut Findings) -
     match text.parse::<SocketAddr>() {
         Ok(socket) if socket.port() != 0 => Some(Address::Socket(plain(socket))),
         Ok(_) => {
-            findings.add(
-                node.at,
-                format!("port 0 in {}; a port is from 1 to 65535", quoted(text)),
-            );
+            findings.add(node.at, format!("port 0 in {}; a port is from 1 to 65535", quoted(text)));
             None
         }
         Err(_) => {
@@ -40,20 +37,11 @@ pub(crate) fn listen_address(node: &Node, file: &str, findings: &mut Findings) -
 fn unix_path(path: &str, file: &str, at: At, findings: &mut Findings) -> Option<String> {
     let path = relative_to(path, file);
     if path.is_empty() || path.contains('\0') || path.starts_with('@') {
-        findings.add(
-            at,
-            "a unix socket has a path, such as `unix:/run/ringway.sock`",
-        );
+        findings.add(at, "a unix socket has a path, such as `unix:/run/ringway.sock`");
         return None;
     }
     if path.len() > MAX_UNIX_PATH {
-        findings.add(
-            at,
-            format!(
-                "the path of a unix socket has at most {MAX_UNIX_PATH} bytes, not {}",
-                path.len()
-            ),
-        );
+        findings.add(at, format!("the path of a unix socket has at most {MAX_UNIX_PATH} bytes, not {}", path.len()));
         return None;
     }
     Some(path)
@@ -72,9 +60,7 @@ pub(crate) fn file_path(node: &Node, file: &str, findings: &mut Findings) -> Opt
 /// Relative paths are relative to the file that names them.
 fn relative_to(path: &str, file: &str) -> String {
     match Path::new(file).parent() {
-        Some(directory)
-            if !path.is_empty() && !path.starts_with('/') && directory != Path::new("") =>
-        {
+        Some(directory) if !path.is_empty() && !path.starts_with('/') && directory != Path::new("") => {
             directory.join(path).to_string_lossy().into_owned()
         }
         _ => path.to_owned(),
@@ -88,18 +74,11 @@ pub(crate) enum EndpointAddress {
 }
 
 /// `ip:port`, `[ipv6]:port`, `name:port` or `unix:path`.
-pub(crate) fn endpoint(
-    node: &Node,
-    file: &str,
-    findings: &mut Findings,
-) -> Option<EndpointAddress> {
+pub(crate) fn endpoint(node: &Node, file: &str, findings: &mut Findings) -> Option<EndpointAddress> {
     let text = text(node, findings)?;
     let wrong = |findings: &mut Findings| {
         let form = "an endpoint is `ip:port`, `[ipv6]:port`, `name:port` or `unix:path`";
-        findings.add(
-            node.at,
-            format!("{form}, not {}{}", quoted(text), hint(text)),
-        );
+        findings.add(node.at, format!("{form}, not {}{}", quoted(text), hint(text)));
         None
     };
     let numeric = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
@@ -108,10 +87,7 @@ pub(crate) fn endpoint(
     }
     match text.rsplit_once(':') {
         Some((name, port)) if is_dns_name(name) && !numeric(name) => match port.parse::<u16>() {
-            Ok(port) if port != 0 => Some(EndpointAddress::Name(DnsName {
-                name: name.to_ascii_lowercase(),
-                port,
-            })),
+            Ok(port) if port != 0 => Some(EndpointAddress::Name(DnsName { name: name.to_ascii_lowercase(), port })),
             _ => wrong(findings),
         },
         _ => wrong(findings),
@@ -121,9 +97,7 @@ pub(crate) fn endpoint(
 /// Labels of letters, digits, `-` and `_`, at most 63 bytes each and 253 together (RFC 1035, section 2.3.4).
 pub(crate) fn is_dns_name(name: &str) -> bool {
     let label = |l: &str| {
-        let fits = l
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        let fits = l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         (1..=63).contains(&l.len()) && fits && !l.starts_with('-') && !l.ends_with('-')
     };
     name.len() <= 253 && name.split('.').all(label)

@@ -34,13 +34,7 @@ pub(crate) fn host_name(node: &Node, findings: &mut Findings) -> Option<String> 
         _ if name.contains('*') => "; `*` stands alone or first, before a dot".to_owned(),
         _ => String::new(),
     };
-    findings.add(
-        node.at,
-        format!(
-            "a host name is a name, `*.suffix` or `*`, not {}{hint}",
-            quoted(text)
-        ),
-    );
+    findings.add(node.at, format!("a host name is a name, `*.suffix` or `*`, not {}{hint}", quoted(text)));
     None
 }
 
@@ -63,53 +57,33 @@ pub(crate) fn rewrite_host(node: &Node, findings: &mut Findings) -> Option<Strin
     if is_host(host) && port.is_none_or(|p| p.parse::<u16>().is_ok_and(|p| p != 0)) {
         return Some(text.to_owned());
     }
-    findings.add(
-        node.at,
-        format!("a host is `name` or `name:port`, not {}", quoted(text)),
-    );
+    findings.add(node.at, format!("a host is `name` or `name:port`, not {}", quoted(text)));
     None
 }
 
 /// A method: capital letters, as all registered ones are (RFC 9110, section 16.1.1).
 pub(crate) fn method(node: &Node, findings: &mut Findings) -> Option<String> {
-    const USUAL: [&str; 8] = [
-        "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE",
-    ];
+    const USUAL: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"];
     let text = text(node, findings)?;
     if text == "CONNECT" {
-        findings.add(
-            node.at,
-            "`CONNECT` is refused by every listener and cannot be matched",
-        );
+        findings.add(node.at, "`CONNECT` is refused by every listener and cannot be matched");
         return None;
     }
     let fits = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
     if (1..=32).contains(&text.len()) && text.bytes().all(fits) {
         return Some(text.to_owned());
     }
-    let hint = nearest(text, USUAL)
-        .map(|m| format!("; did you mean `{m}`?"))
-        .unwrap_or_default();
-    findings.add(
-        node.at,
-        format!("a method is a word in capitals, not {}{hint}", quoted(text)),
-    );
+    let hint = nearest(text, USUAL).map(|m| format!("; did you mean `{m}`?")).unwrap_or_default();
+    findings.add(node.at, format!("a method is a word in capitals, not {}{hint}", quoted(text)));
     None
 }
 
 /// A field name as a key, in lower case.
-pub(crate) fn header_name(
-    key: &str,
-    at: crate::finding::At,
-    findings: &mut Findings,
-) -> Option<String> {
+pub(crate) fn header_name(key: &str, at: crate::finding::At, findings: &mut Findings) -> Option<String> {
     if is_token(key) {
         return Some(key.to_ascii_lowercase());
     }
-    findings.add(
-        at,
-        format!("{} is no header name (RFC 9110, section 5.1)", quoted(key)),
-    );
+    findings.add(at, format!("{} is no header name (RFC 9110, section 5.1)", quoted(key)));
     None
 }
 
@@ -131,11 +105,7 @@ pub(crate) fn header_value<'t>(node: &'t Node, findings: &mut Findings) -> Optio
 
 /// `path` of a match: exact, `/x/*`, or `{ regex: ... }`.
 pub(crate) fn path_match(node: &Node, findings: &mut Findings) -> Option<PathMatch> {
-    const WORDS: Words = Words {
-        what: "a path",
-        known: &["regex"],
-        later: &[],
-    };
+    const WORDS: Words = Words { what: "a path", known: &["regex"], later: &[] };
     if matches!(node.value, Value::Map(_)) {
         let keys = Keys::open(node, &WORDS, findings)?;
         keys.need(&["regex"], "a path", findings);
@@ -158,11 +128,7 @@ pub(crate) fn path_target(node: &Node, findings: &mut Findings) -> Option<PathTa
         findings.add(node.at, format!("{wrong}, unlike {}", quoted(text)));
         return None;
     }
-    Some(if wild {
-        PathTarget::Prefix(path.to_owned())
-    } else {
-        PathTarget::Exact(path.to_owned())
-    })
+    Some(if wild { PathTarget::Prefix(path.to_owned()) } else { PathTarget::Exact(path.to_owned()) })
 }
 
 /// Paths are normalised before they are matched, so one that is not in normal form could never match.
@@ -173,15 +139,9 @@ fn path_fault(path: &str, wild: bool) -> Option<&'static str> {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()+,;=:@%".contains(&b);
     Some(match () {
         () if !rooted => "a path begins with `/`",
-        () if path.contains('*') => {
-            "`*` stands only at the end of a path, after a slash (or write `{ regex: ... }`)"
-        }
-        () if path.contains(['?', '#']) => {
-            "a path has no `?` and no `#`; `query` matches the query"
-        }
-        () if !path.bytes().all(fits) => {
-            "a path has the characters of RFC 3986 only, others as %XX"
-        }
+        () if path.contains('*') => "`*` stands only at the end of a path, after a slash (or write `{ regex: ... }`)",
+        () if path.contains(['?', '#']) => "a path has no `?` and no `#`; `query` matches the query",
+        () if !path.bytes().all(fits) => "a path has the characters of RFC 3986 only, others as %XX",
         () if path.contains("//") || (wild && path.ends_with('/')) => {
             "a path has no `//`: slashes are merged before matching"
         }
@@ -206,9 +166,7 @@ fn escape_fault(path: &str) -> Option<&'static str> {
                 return Some("requests with %2F, %5C or %00 are refused, so no path has them");
             }
             Some(b) if b.is_ascii_alphanumeric() || b"-._~".contains(&b) => {
-                return Some(
-                    "a path has letters, digits, `-`, `.`, `_` and `~` as they are, not as %XX",
-                );
+                return Some("a path has letters, digits, `-`, `.`, `_` and `~` as they are, not as %XX");
             }
             Some(_) => {}
         }

@@ -3,10 +3,7 @@
 
 use regex_syntax::{
     ParserBuilder,
-    ast::{
-        self, AssertionKind, Ast, ClassSet, ClassSetItem, Flag, FlagsItemKind, HexLiteralKind,
-        LiteralKind,
-    },
+    ast::{self, AssertionKind, Ast, ClassSet, ClassSetItem, Flag, FlagsItemKind, HexLiteralKind, LiteralKind},
     hir::{Hir, HirKind},
 };
 
@@ -29,10 +26,7 @@ pub(crate) fn pattern(node: &Node, findings: &mut Findings) -> Option<String> {
     match fault(text) {
         None => Some(text.to_owned()),
         Some(wrong) => {
-            findings.add(
-                node.at,
-                format!("{} is no pattern of RE2's syntax: {wrong}", quoted(text)),
-            );
+            findings.add(node.at, format!("{} is no pattern of RE2's syntax: {wrong}", quoted(text)));
             None
         }
     }
@@ -45,27 +39,17 @@ fn fault(pattern: &str) -> Option<String> {
     if !pattern.is_ascii() || pattern.bytes().any(|b| b.is_ascii_control()) {
         return Some("it is printable ASCII only; write other characters as \\xNN".to_owned());
     }
-    let tree = match ast::parse::ParserBuilder::new()
-        .nest_limit(50)
-        .build()
-        .parse(pattern)
-    {
+    let tree = match ast::parse::ParserBuilder::new().nest_limit(50).build().parse(pattern) {
         Ok(tree) => tree,
         Err(error) => return Some(error.kind().to_string()),
     };
     if let Err(wrong) = ast::visit(&tree, Re2 { wrong: None }) {
         return Some(wrong.to_owned());
     }
-    let mut parser = ParserBuilder::new()
-        .nest_limit(50)
-        .unicode(false)
-        .utf8(false)
-        .build();
+    let mut parser = ParserBuilder::new().nest_limit(50).unicode(false).utf8(false).build();
     match parser.parse(pattern) {
         Err(error) => Some(reason(&error)),
-        Ok(hir) if size(&hir) > MAX_SIZE => {
-            Some("it is too large when its repetitions are written out".to_owned())
-        }
+        Ok(hir) if size(&hir) > MAX_SIZE => Some("it is too large when its repetitions are written out".to_owned()),
         Ok(_) => None,
     }
 }
@@ -97,10 +81,7 @@ impl ast::Visitor for Re2 {
             Ast::Flags(set) => flags(&set.flags),
             Ast::Group(group) => match &group.kind {
                 ast::GroupKind::NonCapturing(set) => flags(set),
-                ast::GroupKind::CaptureName {
-                    starts_with_p: false,
-                    ..
-                } => Err("write (?P<name>...) for a name"),
+                ast::GroupKind::CaptureName { starts_with_p: false, .. } => Err("write (?P<name>...) for a name"),
                 _ => Ok(()),
             },
             Ast::Literal(literal) => literal_is_common(literal),
@@ -128,34 +109,25 @@ impl ast::Visitor for Re2 {
             ClassSetItem::Bracketed(_) => Err("classes do not nest; write \\[ for a bracket"),
             ClassSetItem::Unicode(_) => Err("Unicode classes are not supported; classes are ASCII"),
             ClassSetItem::Literal(literal) => literal_is_common(literal),
-            ClassSetItem::Range(range) => {
-                literal_is_common(&range.start).and_then(|()| literal_is_common(&range.end))
-            }
+            ClassSetItem::Range(range) => literal_is_common(&range.start).and_then(|()| literal_is_common(&range.end)),
             _ => Ok(()),
         }
     }
 
-    fn visit_class_set_binary_op_pre(
-        &mut self,
-        _: &ast::ClassSetBinaryOp,
-    ) -> Result<(), &'static str> {
+    fn visit_class_set_binary_op_pre(&mut self, _: &ast::ClassSetBinaryOp) -> Result<(), &'static str> {
         Err("classes have no &&, -- or ~~")
     }
 }
 
 fn flags(set: &ast::Flags) -> Result<(), &'static str> {
     let common = |flag: &Flag| {
-        matches!(
-            flag,
-            Flag::CaseInsensitive | Flag::MultiLine | Flag::DotMatchesNewLine | Flag::SwapGreed
-        )
+        matches!(flag, Flag::CaseInsensitive | Flag::MultiLine | Flag::DotMatchesNewLine | Flag::SwapGreed)
     };
     let fits = set.items.iter().all(|item| match &item.kind {
         FlagsItemKind::Negation => true,
         FlagsItemKind::Flag(flag) => common(flag),
     });
-    fits.then_some(())
-        .ok_or("only the flags i, m, s and U are known")
+    fits.then_some(()).ok_or("only the flags i, m, s and U are known")
 }
 
 fn literal_is_common(literal: &ast::Literal) -> Result<(), &'static str> {
@@ -164,9 +136,7 @@ fn literal_is_common(literal: &ast::Literal) -> Result<(), &'static str> {
         | LiteralKind::HexBrace(HexLiteralKind::UnicodeShort | HexLiteralKind::UnicodeLong) => {
             Err("write \\xNN, not \\u or \\U")
         }
-        LiteralKind::Superfluous if literal.c.is_ascii_alphanumeric() => {
-            Err("an escape that has no meaning")
-        }
+        LiteralKind::Superfluous if literal.c.is_ascii_alphanumeric() => Err("an escape that has no meaning"),
         // RE2 reads bytes above 0x7F as characters of UTF-8, we as bytes.
         _ if !literal.c.is_ascii() => Err("only ASCII characters can be matched one by one"),
         _ => Ok(()),
@@ -175,15 +145,11 @@ fn literal_is_common(literal: &ast::Literal) -> Result<(), &'static str> {
 
 fn repetition(of: &ast::RepetitionKind) -> Result<(), &'static str> {
     let most = match of {
-        ast::RepetitionKind::Range(
-            ast::RepetitionRange::Exactly(n) | ast::RepetitionRange::AtLeast(n),
-        ) => *n,
+        ast::RepetitionKind::Range(ast::RepetitionRange::Exactly(n) | ast::RepetitionRange::AtLeast(n)) => *n,
         ast::RepetitionKind::Range(ast::RepetitionRange::Bounded(_, most)) => *most,
         _ => 0,
     };
-    (most <= MAX_REPEAT)
-        .then_some(())
-        .ok_or("a count is at most 1000")
+    (most <= MAX_REPEAT).then_some(()).ok_or("a count is at most 1000")
 }
 
 /// About how many states the automaton has.
@@ -193,10 +159,9 @@ fn size(of: &Hir) -> usize {
         HirKind::Literal(literal) => literal.0.len(),
         HirKind::Class(_) => 1,
         HirKind::Capture(group) => size(&group.sub).saturating_add(2),
-        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts
-            .iter()
-            .map(size)
-            .fold(parts.len(), usize::saturating_add),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().map(size).fold(parts.len(), usize::saturating_add)
+        }
         HirKind::Repetition(repeat) => {
             let count = repeat.max.unwrap_or(repeat.min.saturating_add(1)).max(1) as usize;
             size(&repeat.sub).saturating_add(1).saturating_mul(count)
