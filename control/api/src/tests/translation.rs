@@ -305,8 +305,13 @@ fn envoy_takes_the_full_document() {
     };
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("bootstrap.pb");
-    std::fs::write(&file, static_bootstrap(full()).encode_to_vec()).expect("written");
-    let output = Command::new(envoy).args(["--mode", "validate", "-c"]).arg(&file).output().expect("runs");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
+    for format in ["json", "text"] {
+        let text = FULL.replace("format: json", &format!("format: {format}"));
+        let bootstrap = static_bootstrap(translate(&good(&text)));
+        std::fs::write(&file, bootstrap.encode_to_vec()).expect("written");
+        let output = Command::new(&envoy).args(["--mode", "validate", "-c"]).arg(&file).output();
+        let output = output.expect("runs");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{format}: {told}");
+    }
 }
