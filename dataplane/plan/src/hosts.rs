@@ -148,7 +148,6 @@ mod tests {
             ("shop.com", 2),
             ("x.com", 1),
             ("com", 0),
-            (".com", 0),
             ("", 0),
             ("example.org", 0),
             ("[::1]:80", 0),

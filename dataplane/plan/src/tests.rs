@@ -294,7 +294,7 @@ impl Random {
 }
 
 /// What a random route asks for, as the naive matcher understands it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Asks {
     path: &'static str,
     regex: bool,
@@ -363,7 +363,12 @@ fn random_routes_agree_with_trying_every_one() {
     let mut random = Random(0x5eed);
     let (mut found, mut cache) = (0, Cache::default());
     for _ in 0..150 {
-        let asks: Vec<Asks> = (0..random.of(&[1, 2, 5, 20, 40])).map(|_| Asks::random(&mut random)).collect();
+        let mut asks: Vec<Asks> = (0..random.of(&[1, 2, 5, 20, 40])).map(|_| Asks::random(&mut random)).collect();
+        // The language refuses a route that an equal one hides.
+        asks = asks.into_iter().fold(Vec::new(), |mut kept, one| {
+            kept.extend((!kept.contains(&one)).then_some(one));
+            kept
+        });
         let plan = routed(&asks.iter().enumerate().map(|(name, asks)| asks.yaml(name)).collect::<String>());
         for _ in 0..200 {
             let path = random.of(&[
@@ -425,16 +430,16 @@ fn a_thousand_routes_cost_no_more_tries_than_one() {
 #[test]
 fn the_plan_prints_as_json() {
     let plan = routed(
-        "      - { name: 'a \"quoted\" one', match: { path: /cart/*, methods: [GET], headers: { x-b: { regex: 'a\\.b' } } }, \
-         response-headers: { set: { x-r: '100%' } }, rewrite: { path: /* }, to: { a: 1, b: 2 } }\n",
+        "      - { name: cart, match: { path: /cart/*, methods: [GET], headers: { x-b: { regex: 'a\\.b' } } }, \
+         response-headers: { set: { x-r: 'a \"quoted\" 100%' } }, rewrite: { path: /* }, to: { a: 1, b: 2 } }\n",
     );
     let json = plan.to_json();
     for part in [
         r#""generation": 1"#,
-        r#""name": "a \"quoted\" one""#,
+        r#""name": "cart""#,
         r#""path": "/cart/*""#,
         r#""regex": "a\\.b""#,
-        r#""value": "100%""#,
+        r#""value": "a \"quoted\" 100%""#,
         r#""address": "10.0.0.1:80""#,
         r#""weight": 2"#,
     ] {

@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn leftover_fields_are_named() {
-        let mut cluster = Cluster { name: "a\n    b: c".into(), dns_refresh_rate: None, ..Cluster::default() };
+        let mut cluster = Cluster { name: "a\n    b: c".into(), ..Cluster::default() };
         cluster.outlier_detection = Some(Default::default());
         cluster.lb_policy = 3;
         assert_eq!(leftover(&cluster), ["name", "lb_policy", "outlier_detection"]);
