@@ -1,6 +1,6 @@
 //! Paths, brought to one form before anything is matched, so that what is matched is what is forwarded.
 
-use crate::h1::bytes::{self, HEX, PATH, UNRESERVED};
+use crate::h1::bytes::{self, CLEAN_PATH, HEX, PATH, UNRESERVED};
 use crate::h1::reject::Reject;
 pub use crate::host::normalise_host;
 
@@ -37,8 +37,7 @@ pub fn normalise(path: &[u8], out: &mut Vec<u8>) -> Result<bool, Reject> {
 /// May say no to a path that is normal: `normalise` then finds nothing to change.
 fn is_normal(path: &[u8]) -> bool {
     path.first() == Some(&b'/')
-        && bytes::path_end(path, 0) == path.len()
-        && memchr::memchr(b'%', path).is_none()
+        && bytes::path_end(path, 0, CLEAN_PATH) == path.len()
         && !bytes::has_pair(path, b'/', [b'/', b'.'])
 }
 

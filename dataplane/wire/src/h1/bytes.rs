@@ -9,6 +9,8 @@ pub(crate) const QUERY: u8 = 4;
 /// A byte of a host's name: what DNS names consist of, and `_`. RFC 3986 allows more; no name that is routed has it, and a comma
 /// shows that two Host fields became one.
 pub(crate) const HOST: u8 = 8;
+/// A byte of a path that normalising never touches: all but `%`.
+pub(crate) const CLEAN_PATH: u8 = 64;
 /// A hexadecimal digit.
 pub(crate) const HEX: u8 = 16;
 /// A byte that stands for itself in a path, whether percent-encoded or not (RFC 3986 section 2.3).
@@ -28,16 +30,16 @@ pub(crate) fn run_end(bytes: &[u8], from: usize, classes: u8) -> usize {
     first(bytes, from, |byte| !is(byte, classes))
 }
 
-/// As `run_end` for paths: what most of them consist of is skipped by the word.
+/// As `run_end` for `PATH` or `CLEAN_PATH`: what most paths consist of is skipped by the word.
 #[inline]
-pub(crate) fn path_end(bytes: &[u8], from: usize) -> usize {
+pub(crate) fn path_end(bytes: &[u8], from: usize, class: u8) -> usize {
     let mut at = from;
     while let Some(word) = word_at(bytes, at)
         && is_plain(word)
     {
         at += 8;
     }
-    run_end(bytes, at, PATH)
+    run_end(bytes, at, class)
 }
 
 /// The first index whose byte cannot stand in a host's name, or the length.
@@ -189,7 +191,7 @@ fn exact(word: u64, byte: u8) -> u64 {
 fn is_plain(word: u64) -> bool {
     let from = |word: u64, least: u8| word + ONES * (0x80 - least) as u64;
     let low = word & !HIGH;
-    let folded = low | ONES * 0x20;
+    let folded = low | (ONES * 0x20);
     let letter = from(folded, b'a') & !from(folded, b'z' + 1);
     let other = from(low, b'-') & !from(low, b'9' + 1);
     (letter | other) & !word & HIGH == HIGH
@@ -198,7 +200,8 @@ fn is_plain(word: u64) -> bool {
 const fn classes() -> [u8; 256] {
     let mut table = [0; 256];
     mark(&mut table, b"!#$%&'*+-.^_`|~", TOKEN);
-    mark(&mut table, b"-._~!$&'()*+,;=:@%/", PATH | QUERY);
+    mark(&mut table, b"-._~!$&'()*+,;=:@/", PATH | CLEAN_PATH | QUERY);
+    mark(&mut table, b"%", PATH | QUERY);
     mark(&mut table, b"?[]{}|^`\\", QUERY);
     mark(&mut table, b"-._", HOST);
     mark(&mut table, b"-._~", UNRESERVED);
@@ -206,7 +209,7 @@ const fn classes() -> [u8; 256] {
     let mut byte = 0;
     while byte < 128 {
         if (byte as u8).is_ascii_alphanumeric() {
-            table[byte] |= TOKEN | PATH | QUERY | HOST | UNRESERVED;
+            table[byte] |= TOKEN | PATH | CLEAN_PATH | QUERY | HOST | UNRESERVED;
         }
         if (byte as u8).is_ascii_digit() {
             table[byte] |= HEX;
@@ -243,7 +246,7 @@ mod tests {
                     let host = bytes.iter().position(|&b| !is(b, HOST));
                     assert_eq!(host_end(&bytes), host.unwrap_or(20), "{byte:#x} at {place}");
                     let path = bytes.iter().position(|&b| !is(b, PATH));
-                    assert_eq!(path_end(&bytes, 0), path.unwrap_or(20), "{byte:#x} at {place}");
+                    assert_eq!(path_end(&bytes, 0, PATH), path.unwrap_or(20), "{byte:#x} at {place}");
                     let word = bytes.iter().position(|b| !b.is_ascii_graphic());
                     assert_eq!(word_end(&bytes, 0), word.unwrap_or(20), "{byte:#x} at {place}");
                 }

@@ -1,7 +1,7 @@
 //! The first line: request line (RFC 9112 section 3) and status line (section 4).
 
 use super::{Head, Limits, Method, Reject, Stop, Version, line_end, span, wrong};
-use crate::h1::bytes::{self, QUERY, TOKEN};
+use crate::h1::bytes::{self, PATH, QUERY, TOKEN};
 use crate::host;
 
 /// Steps over the one empty line that may stand before a request (RFC 9112 section 2.2).
@@ -77,7 +77,7 @@ impl Head {
 
     #[inline]
     fn path_and_query(&mut self, bytes: &[u8], start: usize, path: usize, limits: &Limits) -> Result<usize, Stop> {
-        let mut end = bytes::path_end(bytes, path);
+        let mut end = bytes::path_end(bytes, path, PATH);
         self.path = span(path, end);
         if bytes.get(end) == Some(&b'?') {
             let query = end;

@@ -204,6 +204,19 @@ fn head_end_is_found_in_linear_time() {
 }
 
 #[test]
+fn rfc9112_2_2_broken_line_ends_are_worth_parsing() {
+    for text in ["GET / HTTP/1.1\n", "GET / HTTP/1.1\r\nHost: a\n", "\n", "\r\n\n", "\r\n\r\n"] {
+        let bytes = text.as_bytes();
+        let mut head_end = HeadEnd::default();
+        assert!(!head_end.find(&bytes[..bytes.len() - 1]), "{text:?}");
+        assert!(head_end.find(bytes), "{text:?}");
+    }
+    for text in ["\r\nGET / HTTP/1.1\r\n", "a\r\nb\r\n\r", "\r\r\n"] {
+        assert!(!HeadEnd::default().find(text.as_bytes()), "{text:?}");
+    }
+}
+
+#[test]
 fn reasons_have_a_status_and_a_label_of_their_own() {
     let statuses = [
         (Reject::BareCr, 400),
