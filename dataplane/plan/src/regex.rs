@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The longest pattern that is taken.
 const PATTERN_BYTES: usize = 4096;
 /// What one compiled pattern may take.
-const NFA_BYTES: usize = 512 * 1024;
+const NFA_BYTES: usize = 2 * 1024 * 1024;
+/// What all patterns of a plan may take, beside the cores' caches.
+const ALL_BYTES: usize = 128 * 1024 * 1024;
 /// What one pattern's lazily built automaton may take on each core.
 const CACHE_BYTES: usize = 64 * 1024;
 /// How deep groups may nest.
@@ -21,6 +23,8 @@ const NESTING: u32 = 64;
 pub(crate) struct Regexes {
     /// Unique in the process: tells which plan a core's caches belong to.
     stamp: u64,
+    /// What they take.
+    bytes: usize,
     regexes: Vec<(Box<str>, meta::Regex)>,
 }
 
@@ -38,7 +42,7 @@ pub(crate) struct Caches {
 impl Regexes {
     pub(crate) fn new() -> Regexes {
         static STAMP: AtomicU64 = AtomicU64::new(1);
-        Regexes { stamp: STAMP.fetch_add(1, Ordering::Relaxed), regexes: Vec::new() }
+        Regexes { stamp: STAMP.fetch_add(1, Ordering::Relaxed), bytes: 0, regexes: Vec::new() }
     }
 
     /// Takes a pattern, which must match a whole text; the same pattern is kept once. The error says what is wrong.
@@ -47,6 +51,10 @@ impl Regexes {
             return Ok(RegexId(known as u32));
         }
         let regex = compile(pattern)?;
+        self.bytes += regex.memory_usage();
+        if self.bytes > ALL_BYTES {
+            return Err("all patterns together take too much memory".to_owned());
+        }
         self.regexes.push((pattern.into(), regex));
         Ok(RegexId(self.regexes.len() as u32 - 1))
     }
@@ -85,14 +93,15 @@ fn compile(pattern: &str) -> Result<meta::Regex, String> {
         .nfa_size_limit(Some(NFA_BYTES))
         .onepass_size_limit(Some(CACHE_BYTES))
         .hybrid_cache_capacity(CACHE_BYTES);
-    let build = |pattern: &str| meta::Builder::new().syntax(syntax).configure(config.clone()).build(pattern);
+    let mut builder = meta::Builder::new();
+    builder.syntax(syntax).configure(config);
     let explain = |error: meta::BuildError| match error.syntax_error() {
         Some(syntax) => format!("{syntax}").lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
         None => "takes too much memory".to_owned(),
     };
     // Alone first: `a)|(b` would be well-formed only inside the parentheses that follow.
-    build(pattern).map_err(explain)?;
-    build(&format!(r"\A(?:{pattern})\z")).map_err(explain)
+    builder.build(pattern).map_err(explain)?;
+    builder.build(&format!(r"\A(?:{pattern})\z")).map_err(explain)
 }
 
 /// Refuses what RE2 and this engine read differently.

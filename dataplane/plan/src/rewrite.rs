@@ -39,7 +39,7 @@ impl PathRewrite {
             PathRewrite::Prefix { bytes, to } => (&**to, path.get(*bytes..).unwrap_or_default()),
         };
         // `/cart/*` to `/*`: what is left of `/cart` alone is nothing, and a path is never empty.
-        if !to.starts_with(b"/") && !(to.is_empty() && rest.starts_with(b"/")) {
+        if !(to.starts_with(b"/") || to.is_empty() && rest.starts_with(b"/")) {
             text.push(b'/');
         }
         extend(text, to);

@@ -3,7 +3,7 @@
 use super::address::{self, Read};
 use super::rejection::Place;
 use super::{Name, Work};
-use crate::{FOREVER_NS, Service, ServiceId};
+use crate::{Service, ServiceId};
 use api::envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use api::envoy_types::pb::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, LbPolicy,
@@ -94,7 +94,7 @@ fn connect_timeout_ns(work: &mut Work<'_>, place: &Place, rest: &mut Cluster) ->
     let place = place.field("connect_timeout");
     match work.duration_ns(&place, rest.connect_timeout.take().as_ref()) {
         Some(0) => work.refuse(&place, "must be positive"),
-        Some(limit) => return limit.min(FOREVER_NS),
+        Some(limit) => return limit,
         None => {}
     }
     CONNECT_TIMEOUT_NS

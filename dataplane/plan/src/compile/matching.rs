@@ -86,8 +86,9 @@ fn method_names(matcher: &HeaderMatcher) -> Option<Vec<String>> {
         _ => return None,
     };
     let names: Vec<String> = pattern.split('|').map(str::to_owned).collect();
-    let plain =
-        |name: &String| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let plain = |name: &String| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
     names.iter().all(plain).then_some(names)
 }
 
