@@ -1,0 +1,195 @@
+//! A core as its tasks see it: the newest plan with what this core keeps for it, the idle connections, the counters.
+
+use crate::counters::{Counters, Series};
+use crate::order::{Order, Process, Start};
+use crate::port::{self, Port};
+use crate::table::Table;
+use crate::upstream::{self, Pooled, Upstreams};
+use plan::{ListenerId, Plan, SeriesId};
+use ring::between;
+use ring::{Socket, Wake};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use wire::h1::Head;
+
+/// Marks the tokens of idle connections to endpoints; those of clients' connections lack it.
+pub(crate) const UPSTREAM_TOKEN: u64 = 1 << 63;
+
+pub(crate) struct Core {
+    pub(crate) index: usize,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) process: Arc<Process>,
+    pub(crate) wakes: Arc<[OnceLock<Wake>]>,
+    pub(crate) scratch: RefCell<Scratch>,
+    pub(crate) log: RefCell<between::Writer>,
+    pub(crate) idle: RefCell<Table<Idle>>,
+    pub(crate) pooled: RefCell<Table<Pooled>>,
+    pub(crate) draining: Cell<bool>,
+    current: RefCell<Option<Rc<Current>>>,
+    ports: RefCell<Vec<Rc<Port>>>,
+    id_prefix: u64,
+    id_next: Cell<u64>,
+}
+
+/// Memory for working out one request; nothing in it outlives the step.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pub(crate) head: Head,
+    pub(crate) cache: plan::Cache,
+    pub(crate) path: Vec<u8>,
+}
+
+/// A plan, with what this core keeps for it.
+pub(crate) struct Current {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) series: Arc<[Arc<Series>]>,
+    pub(crate) services: Vec<Upstreams>,
+}
+
+/// A connection from a client on which nothing happens: it holds no task and no buffer.
+pub(crate) struct Idle {
+    pub(crate) socket: Socket,
+    pub(crate) port: Rc<Port>,
+}
+
+/// Starts the tasks of a core; called on the core's thread, as the first thing that it does.
+pub fn start(start: Start) {
+    let core = Rc::new(Core {
+        index: start.core,
+        counters: start.counters,
+        process: start.process,
+        wakes: start.wakes,
+        scratch: RefCell::default(),
+        log: RefCell::new(start.log),
+        idle: RefCell::new(Table::new()),
+        pooled: RefCell::new(Table::new()),
+        draining: Cell::new(false),
+        current: RefCell::new(None),
+        ports: RefCell::default(),
+        id_prefix: start.id_prefix,
+        id_next: Cell::new(ring::random()),
+    });
+    ring::spawn(obey(core.clone(), start.orders));
+    ring::spawn(attend_idle(core));
+}
+
+/// Takes orders as they come, and does what other cores ask for by ringing.
+async fn obey(core: Rc<Core>, mut orders: between::Receiver<Order>) {
+    loop {
+        if let Some(order) = orders.take() {
+            core.apply(order);
+        }
+        upstream::answer_ring(&core);
+        ring::rung().await;
+    }
+}
+
+/// Gives connections on which something came a task, and closes those whose time is up.
+async fn attend_idle(core: Rc<Core>) {
+    loop {
+        let token = ring::watched().await;
+        if token & UPSTREAM_TOKEN != 0 {
+            upstream::idle_ended(&core, token & !UPSTREAM_TOKEN);
+        } else if let Some(idle) = core.idle.borrow_mut().remove(token) {
+            core.counters.downstream_idle.sub(1);
+            if idle.socket.is_quiet() {
+                port::hang_up(&core, idle.socket);
+            } else {
+                ring::spawn(crate::http::serve(core.clone(), idle.port, idle.socket));
+            }
+        }
+    }
+}
+
+impl Core {
+    /// The newest plan; `None` before the first order.
+    pub(crate) fn current(&self) -> Option<Rc<Current>> {
+        self.current.borrow().clone()
+    }
+
+    /// Makes a request id: 32 hexadecimal digits, unique to process start, core and request.
+    pub(crate) fn request_id(&self) -> [u8; 32] {
+        let number = self.id_next.get();
+        self.id_next.set(number.wrapping_add(1));
+        let value = u128::from(self.id_prefix) << 64 | u128::from(number);
+        let mut digits = [0; 32];
+        for (at, digit) in digits.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(value >> (124 - 4 * at)) as usize & 15];
+        }
+        digits
+    }
+
+    /// Lets a client's connection rest without a task until bytes come or `until_ns`.
+    pub(crate) fn rest(&self, port: Rc<Port>, socket: Socket, until_ns: u64) {
+        self.counters.downstream_idle.add(1);
+        let mut idle = self.idle.borrow_mut();
+        let token = idle.insert(Idle { socket, port });
+        if let Some(entry) = idle.get(token) {
+            entry.socket.watch(token, until_ns);
+        }
+    }
+
+    fn apply(self: &Rc<Self>, order: Order) {
+        let before = self.current.borrow_mut().take();
+        let current = Rc::new(Current {
+            services: upstream::carry(before.as_deref(), &order.plan),
+            plan: order.plan,
+            series: order.series,
+        });
+        *self.current.borrow_mut() = Some(current.clone());
+        let mut ports = self.ports.borrow_mut();
+        let old = std::mem::take(&mut *ports);
+        if order.drain {
+            self.draining.set(true);
+        } else {
+            for (index, listener) in current.plan.listeners.iter().enumerate() {
+                let kept = old.iter().find(|port| port.is_for(&listener.address) && !port.is_closed());
+                let id = ListenerId(index as u16);
+                match (kept, order.sockets.get(index)) {
+                    (Some(port), _) => {
+                        port.listener.set(Some(id));
+                        ports.push(port.clone());
+                    }
+                    (None, Some(bound)) => ports.extend(port::open(self, &listener.address, id, bound)),
+                    (None, None) => {}
+                }
+            }
+        }
+        for port in old.iter().filter(|port| !ports.iter().any(|kept| Rc::ptr_eq(kept, port))) {
+            port.close(before.clone());
+        }
+        drop(ports);
+        self.close_idle_of_closed_ports();
+        self.counters.generation.sub(self.counters.generation.value());
+        self.counters.generation.add(current.plan.generation);
+    }
+
+    fn close_idle_of_closed_ports(&self) {
+        let keys = self.idle.borrow().keys();
+        for key in keys {
+            let closed = self.idle.borrow().get(key).is_some_and(|idle| idle.port.is_closed());
+            if closed && let Some(idle) = self.idle.borrow_mut().remove(key) {
+                self.counters.downstream_idle.sub(1);
+                port::hang_up(self, idle.socket);
+            }
+        }
+    }
+}
+
+impl Current {
+    /// The listener that `port` is, under this plan.
+    pub(crate) fn http(&self, id: ListenerId) -> Option<&plan::Http> {
+        match &self.plan.listener(id).kind {
+            plan::Kind::Http(http) => Some(http),
+            plan::Kind::Tcp(_) => None,
+        }
+    }
+
+    /// Counts a request under its series.
+    pub(crate) fn record(&self, core: &Core, series: SeriesId, status: u16, latency_ns: u64) {
+        if let Some(series) = self.series.get(series.0 as usize) {
+            series.core(core.index).record(status, latency_ns);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Answers of our own: redirects, fixed answers, errors.
+
+use super::request::{Outcome, Request};
+use super::{After, Client, SKIP_BYTES, send};
+use crate::core::Core;
+use crate::ending::Ending;
+use crate::pump::Incoming;
+use plan::Permit;
+use ring::OutBuf;
+use std::rc::Rc;
+use wire::h1::write::{reason, write_decimal, write_error, write_field, write_status_line};
+use wire::h1::{Body, Piece, Version};
+
+/// Writes a redirect to `location`.
+pub(crate) fn write_redirect(
+    out: &mut Vec<u8>,
+    core: &Core,
+    request: &Request,
+    status: u16,
+    location: &[u8],
+    permit: &Permit,
+) {
+    write_status_line(out, status, reason(status).as_bytes());
+    write_field(out, b"location", location);
+    write_rest(out, core, request, b"", permit);
+}
+
+/// Writes the fixed answer of the request's route.
+pub(crate) fn write_response(out: &mut Vec<u8>, core: &Core, request: &Request, status: u16, permit: &Permit) {
+    let route = request.decision.and_then(|decision| decision.route).map(|id| request.current.plan.route(id));
+    let body = route.map_or(&b""[..], |route| &route.body);
+    write_status_line(out, status, reason(status).as_bytes());
+    if !body.is_empty() {
+        out.extend_from_slice(b"content-type: text/plain\r\n");
+    }
+    write_rest(out, core, request, body, permit);
+}
+
+fn write_rest(out: &mut Vec<u8>, core: &Core, request: &Request, body: &[u8], _: &Permit) {
+    let route = request.decision.and_then(|decision| decision.route).map(|id| request.current.plan.route(id));
+    let bodiless = status_of(out) == 204 || status_of(out) == 304;
+    if !bodiless {
+        out.extend_from_slice(b"content-length: ");
+        write_decimal(out, body.len() as u64);
+        out.extend_from_slice(b"\r\n");
+    }
+    for (name, value) in route.iter().flat_map(|route| route.response_edits.writes()) {
+        write_field(out, name.as_bytes(), value);
+    }
+    write_persistence(out, request, keeps(core, request));
+    out.extend_from_slice(b"\r\n");
+    if !request.head_only() && !bodiless {
+        out.extend_from_slice(body);
+    }
+}
+
+/// The status in a status line that was written here.
+fn status_of(out: &[u8]) -> u16 {
+    let digits = out.get(9..12).unwrap_or_default();
+    digits.iter().fold(0, |status, digit| status * 10 + u16::from(digit.wrapping_sub(b'0')))
+}
+
+/// Writes whether the connection goes on, where that must be said.
+pub(crate) fn write_persistence(out: &mut Vec<u8>, request: &Request, keep: bool) {
+    if !keep {
+        out.extend_from_slice(b"connection: close\r\n");
+    } else if request.version == Version::Http10 {
+        out.extend_from_slice(b"connection: keep-alive\r\n");
+    }
+}
+
+/// Whether the connection can go on after an answer of our own: what is left of the request can be read to its end.
+fn keeps(core: &Core, request: &Request) -> bool {
+    let readable = match request.body {
+        Body::None => true,
+        Body::Length(length) => length == 0 || (length <= SKIP_BYTES && !request.expects),
+        Body::Chunked => !request.expects,
+        Body::UntilClose => false,
+    };
+    request.keep_alive && readable && !core.draining.get()
+}
+
+/// Gives an answer that was written, or the error that the ending says; then reads what is left of the request.
+pub(crate) async fn give(
+    core: &Rc<Core>,
+    client: &mut Client,
+    request: Request,
+    mut out: OutBuf,
+    ending: Ending,
+) -> After {
+    let keep = keeps(core, &request);
+    if let Some(status) = ending.status() {
+        out.clear();
+        write_error(&mut out, status, ending.text(), request.note.id(), !keep, request.head_only());
+    }
+    let (status, until_ns) = (status_of(&out), ring::now().saturating_add(request.idle_ns()));
+    if !send(core, client, out, until_ns).await {
+        request.finish(core, &client.source, Ending::ClientGone, Outcome { status, ..Outcome::default() });
+        return After::Close;
+    }
+    let read = keep && skip(client, &request).await;
+    request.finish(core, &client.source, ending, Outcome { status, ..Outcome::default() });
+    match (keep, read) {
+        (true, true) => After::Keep,
+        (false, _) if matches!(request.body, Body::None | Body::Length(0)) => After::Close,
+        _ => After::Discard,
+    }
+}
+
+/// Refuses a request that cannot be relied on to end where it says: the connection ends.
+pub(crate) async fn refuse(core: &Rc<Core>, client: &mut Client, request: Request, ending: Ending) -> After {
+    let status = ending.status().unwrap_or(400);
+    let mut out = OutBuf::new();
+    write_error(&mut out, status, ending.text(), request.note.id(), true, request.head_only());
+    let until_ns = ring::now().saturating_add(request.idle_ns());
+    let sent = send(core, client, out, until_ns).await;
+    request.finish(core, &client.source, ending, Outcome { status, ..Outcome::default() });
+    if sent { After::Discard } else { After::Close }
+}
+
+/// Reads the request's body and forgets it. `false`: it is malformed, too long, or does not come.
+async fn skip(client: &mut Client, request: &Request) -> bool {
+    let mut body = Incoming::of(request.body);
+    let mut skipped = 0;
+    let until_ns = request.arrive_by_ns().min(ring::now().saturating_add(request.idle_ns()));
+    loop {
+        if let Incoming::Length(0) = body {
+            return true;
+        }
+        let buf = match client.input.take() {
+            Some(buf) => Some(buf),
+            None => client.socket.recv(until_ns).await.ok().flatten(),
+        };
+        let Some(mut buf) = buf else { return false };
+        skipped += buf.len() as u64;
+        let ended = match &mut body {
+            Incoming::Length(left) => {
+                let taken = (*left).min(buf.len() as u64);
+                *left -= taken;
+                buf.advance(taken as usize);
+                *left == 0
+            }
+            Incoming::Chunked(chunked) => loop {
+                match chunked.next(&buf) {
+                    Ok(Piece::Data { skip, length }) => buf.advance(skip + length),
+                    Ok(Piece::More) => {
+                        buf.truncate(0);
+                        break false;
+                    }
+                    Ok(Piece::End { consumed }) => {
+                        buf.advance(consumed);
+                        break true;
+                    }
+                    Err(_) => return false,
+                }
+            },
+            Incoming::UntilClose => return false,
+        };
+        if !buf.is_empty() {
+            client.input = Some(buf);
+        }
+        if ended {
+            return true;
+        }
+        if skipped > SKIP_BYTES {
+            return false;
+        }
+    }
+}

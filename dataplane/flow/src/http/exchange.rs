@@ -1,0 +1,347 @@
+//! A request and its answer, at the same time: the body goes up while the answer comes down.
+
+use super::reply::{self, Replied};
+use super::request::{Outcome, Request};
+use super::{After, Client, send};
+use crate::core::Core;
+use crate::ending::{Blame, Ending};
+use crate::pump::{Broke, Incoming, Meter, Outgoing, Pump};
+use crate::tunnel;
+use crate::upstream::{self, Tried, Upstream};
+use balance::Outcome as EndpointOutcome;
+use plan::Forward;
+use ring::{Buf, Either, Error, Message, OutBuf, Socket};
+use std::cell::Cell;
+use std::pin::pin;
+use std::rc::Rc;
+use wire::h1::Body;
+use wire::h1::write::write_error;
+
+/// Times that a pooled connection may turn out to be closed before we give up.
+const STALE: u32 = 3;
+
+/// What both directions of an exchange share.
+pub(crate) struct Talk<'a> {
+    pub(crate) core: &'a Rc<Core>,
+    pub(crate) request: &'a Request,
+    /// When the answer must be complete.
+    pub(crate) answer_by_ns: Cell<u64>,
+    /// When the request must be.
+    arrive_by_ns: Cell<u64>,
+    /// When something last happened on the service's side.
+    pub(crate) last_ns: Cell<u64>,
+    /// When the request was handed to the kernel; 0 while it was not.
+    sent_ns: Cell<u64>,
+    upstream_ns: Cell<u64>,
+    /// The client has got bytes of the final answer, or a part of one may be under way to it.
+    pub(crate) begun: Cell<bool>,
+    /// The request was sent whole.
+    whole: Cell<bool>,
+    /// Only a reset shows the client that the answer was cut short.
+    pub(crate) cut: Cell<bool>,
+    pub(crate) status: Cell<u16>,
+    up: Cell<u64>,
+    pub(crate) down: Cell<u64>,
+}
+
+/// Why an exchange failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    ending: Ending,
+    /// The client has seen a part of the answer: nothing else can be said.
+    begun: bool,
+}
+
+/// What one attempt came to.
+enum Attempt {
+    Ended(Result<Replied, Fault>),
+    /// Nothing of the request was sent, because the pooled connection was closed: another may be taken.
+    Stale,
+}
+
+impl<'a> Talk<'a> {
+    fn new(core: &'a Rc<Core>, request: &'a Request) -> Talk<'a> {
+        Talk {
+            core,
+            request,
+            answer_by_ns: Cell::new(u64::MAX),
+            arrive_by_ns: Cell::new(request.arrive_by_ns()),
+            last_ns: Cell::new(ring::now()),
+            sent_ns: Cell::new(0),
+            upstream_ns: Cell::new(0),
+            begun: Cell::new(false),
+            whole: Cell::new(false),
+            cut: Cell::new(false),
+            status: Cell::new(0),
+            up: Cell::new(0),
+            down: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn fault(&self, ending: Ending) -> Fault {
+        Fault { ending, begun: self.begun.get() }
+    }
+
+    /// The request is sent whole: the time for the answer begins.
+    fn request_is_whole(&self, forward: &Forward) {
+        self.whole.set(true);
+        self.last_ns.set(ring::now());
+        let timeout = ring::now().saturating_add(forward.timeout_ns);
+        self.answer_by_ns.set(self.answer_by_ns.get().min(timeout));
+    }
+
+    /// The first head of an answer is there.
+    pub(crate) fn answered(&self) {
+        if self.upstream_ns.get() == 0 && self.sent_ns.get() > 0 {
+            self.upstream_ns.set(ring::now().saturating_sub(self.sent_ns.get()).max(1));
+        }
+    }
+
+    /// Whether the client may be told that its connection goes on.
+    pub(crate) fn keeps_client(&self) -> bool {
+        self.request.keep_alive && self.whole.get() && !self.core.draining.get()
+    }
+}
+
+/// Forwards a request that was prepared, with `head` as the service is to see it.
+pub(crate) async fn forward(
+    core: &Rc<Core>,
+    client: &mut Client,
+    request: Request,
+    head: OutBuf,
+    forward: Forward,
+) -> After {
+    let talk = Talk::new(core, &request);
+    let permit = match upstream::request(&request.current, forward.service) {
+        Ok(permit) => permit,
+        Err(ending) => {
+            let fault = talk.fault(ending);
+            return conclude(&talk, client, None, Err(fault)).await;
+        }
+    };
+    let mut tried = Tried::default();
+    let mut message = Message::new();
+    let mut incoming = Incoming::of(request.body);
+    let mut head = Some(head);
+    let begun_ns = ring::now();
+    let connect_by_ns = begun_ns.saturating_add(forward.timeout_ns.min(request.idle_ns()));
+    for _ in 0..=STALE {
+        let try_by_ns = ring::now().saturating_add(forward.per_try_timeout_ns);
+        let until_ns = connect_by_ns.min(try_by_ns);
+        let found =
+            upstream::connection(core, &request.current, forward.service, &mut tried, forward.retries, until_ns);
+        let mut up = match found.await {
+            Ok(up) => up,
+            Err(ending) => return conclude(&talk, client, None, Err(talk.fault(ending))).await,
+        };
+        talk.answer_by_ns.set(try_by_ns);
+        let attempt = exchange(&talk, &forward, client, &mut up, &mut incoming, head.take(), &mut message).await;
+        if let Attempt::Ended(result) = attempt {
+            let after = conclude(&talk, client, Some(up), result).await;
+            drop(permit);
+            return after;
+        }
+    }
+    conclude(&talk, client, None, Err(talk.fault(Ending::UpstreamReset))).await
+}
+
+/// One attempt on one connection.
+async fn exchange(
+    talk: &Talk<'_>,
+    forward: &Forward,
+    client: &mut Client,
+    up: &mut Upstream,
+    incoming: &mut Incoming,
+    head: Option<OutBuf>,
+    message: &mut Message,
+) -> Attempt {
+    let reused = up.reused;
+    let (upstream, answer_input) = up.split();
+    let Client { socket, input, .. } = client;
+    let has_body = !matches!(talk.request.body, Body::None | Body::Length(0));
+    let started = Cell::new(false);
+    let mut nothing = None;
+    let mut body = Pump {
+        from: socket,
+        to: upstream,
+        outgoing: if talk.request.body == Body::Chunked { Outgoing::Chunked } else { Outgoing::Plain },
+        incoming,
+        // Without a body, what follows the head is the next request's, or waits for the 101.
+        input: if has_body { input } else { &mut nothing },
+        deadline_ns: &talk.arrive_by_ns,
+        idle_ns: talk.request.idle_ns(),
+        limit: u64::MAX,
+        passed: &talk.up,
+        started: &started,
+        meter: Meter::up(&talk.core.counters),
+    };
+    if !has_body {
+        if let Err(broke) = send_head(&mut body, head, message).await {
+            return sent_in_vain(talk, broke, message, reused);
+        }
+        talk.sent_ns.set(ring::entered_at());
+        talk.request_is_whole(forward);
+        return Attempt::Ended(reply::pass_on(talk, upstream, answer_input, socket).await);
+    }
+    with_body(talk, forward, body, head, message, reused, answer_input).await
+}
+
+async fn send_head(body: &mut Pump<'_>, head: Option<OutBuf>, message: &mut Message) -> Result<(), Broke> {
+    body.run(head, message).await
+}
+
+async fn with_body(
+    talk: &Talk<'_>,
+    forward: &Forward,
+    mut body: Pump<'_>,
+    head: Option<OutBuf>,
+    message: &mut Message,
+    reused: bool,
+    answer_input: &mut Option<Buf>,
+) -> Attempt {
+    let (client, upstream): (&Socket, &Socket) = (body.from, body.to);
+    talk.sent_ns.set(ring::now());
+    let broke = {
+        let mut up = pin!(body.run(head, message));
+        let mut down = pin!(reply::pass_on(talk, upstream, answer_input, client));
+        match ring::select(up.as_mut(), down.as_mut()).await {
+            Either::Second(result) => return Attempt::Ended(result),
+            Either::First(Ok(())) => {
+                talk.sent_ns.set(ring::entered_at());
+                talk.request_is_whole(forward);
+                return Attempt::Ended(down.await);
+            }
+            // The service takes no more: it may have answered all the same.
+            Either::First(Err(Broke::To(error))) if talk.up.get() > 0 && error != Error::TimedOut && !reused => {
+                talk.request_is_whole(forward);
+                talk.whole.set(false);
+                return Attempt::Ended(down.await);
+            }
+            Either::First(Err(broke)) => broke,
+        }
+    };
+    if let Broke::To(error) = broke
+        && error != Error::TimedOut
+        && message.sent() > 0
+    {
+        talk.request_is_whole(forward);
+        talk.whole.set(false);
+        return Attempt::Ended(reply::pass_on(talk, upstream, answer_input, client).await);
+    }
+    sent_in_vain(talk, broke, message, reused)
+}
+
+/// The request could not be sent to its end.
+fn sent_in_vain(talk: &Talk<'_>, broke: Broke, message: &Message, reused: bool) -> Attempt {
+    let ending = match broke {
+        Broke::To(Error::TimedOut) => Ending::UpstreamTimeout,
+        Broke::To(_) if reused && message.sent() == 0 => return Attempt::Stale,
+        Broke::To(_) => Ending::UpstreamReset,
+        Broke::From(Error::TimedOut) => Ending::RequestTimeout,
+        Broke::From(_) | Broke::Ended => Ending::ClientGone,
+        Broke::Malformed(reject) => Ending::Refused(reject),
+        Broke::TooLarge => Ending::BodyTooLarge,
+    };
+    Attempt::Ended(Err(talk.fault(ending)))
+}
+
+/// What follows from how the exchange ended: for the client, for the service's connection, for the counters.
+async fn conclude(talk: &Talk<'_>, client: &mut Client, up: Option<Upstream>, result: Result<Replied, Fault>) -> After {
+    let destination = up.as_ref().map(|up| up.pool.clone());
+    let destination = destination.as_ref().map_or("", |pool| &pool.name);
+    let (ending, after) = match result {
+        Ok(Replied::Done { upstream, client }) => {
+            if let Some(mut up) = up {
+                up.finish(talk.upstream_ns.get(), EndpointOutcome::Success);
+                if upstream
+                    && talk.whole.get()
+                    && let Some(service) = talk.request.decision.and_then(|decision| decision.service())
+                {
+                    up.keep(talk.core, &talk.request.current, service);
+                }
+            }
+            let after = match (client, talk.whole.get()) {
+                (true, true) => After::Keep,
+                (_, true) => After::Close,
+                (_, false) => After::Discard,
+            };
+            (Ending::Complete, after)
+        }
+        Ok(Replied::Tunnel) => {
+            let ending = match up {
+                Some(up) => through(talk, client, up).await,
+                None => Ending::TunnelClosed,
+            };
+            (ending, After::Close)
+        }
+        Err(fault) => {
+            if let Some(mut up) = up {
+                if fault.ending.blame() == Blame::Upstream {
+                    let latency_ns = ring::now().saturating_sub(talk.sent_ns.get().max(talk.request.begun_ns));
+                    up.finish(latency_ns, EndpointOutcome::Failure);
+                }
+                // What the service has got of the request must not look complete.
+                up.socket().reset_on_close();
+            }
+            return fail(talk, client, fault, destination).await;
+        }
+    };
+    finish(talk, client, ending, destination);
+    after
+}
+
+/// The two connections are one from here on.
+async fn through(talk: &Talk<'_>, client: &mut Client, mut up: Upstream) -> Ending {
+    up.finish(talk.upstream_ns.get(), EndpointOutcome::Success);
+    let counters = &talk.core.counters;
+    let input = up.input.take();
+    let (ending, carried) = tunnel::run(
+        tunnel::Side { socket: &client.socket, input: client.input.take() },
+        tunnel::Side { socket: up.socket(), input },
+        talk.request.idle_ns(),
+        [Meter::up(counters), Meter::down(counters)],
+    )
+    .await;
+    talk.up.set(carried.up);
+    talk.down.set(carried.down);
+    ending
+}
+
+/// Answers with an error, where that can still be done.
+async fn fail(talk: &Talk<'_>, client: &mut Client, fault: Fault, destination: &str) -> After {
+    let Some(status) = fault.ending.status().filter(|_| !fault.begun) else {
+        finish(talk, client, fault.ending, destination);
+        return if talk.cut.get() { After::Reset } else { After::Close };
+    };
+    // Where the request was not taken from the client to its end, its connection cannot go on.
+    let has_body = !matches!(talk.request.body, Body::None | Body::Length(0));
+    let keep = talk.request.keep_alive && (!has_body || talk.whole.get()) && !talk.core.draining.get();
+    let mut out = OutBuf::new();
+    let head_only = talk.request.head_only();
+    write_error(&mut out, status, fault.ending.text(), talk.request.note.id(), !keep, head_only);
+    talk.status.set(status);
+    let until_ns = ring::now().saturating_add(talk.request.idle_ns());
+    let sent = send(talk.core, client, out, until_ns).await;
+    finish(talk, client, fault.ending, destination);
+    match (sent, keep) {
+        (false, _) => After::Close,
+        (true, true) => After::Keep,
+        (true, false) if has_body => After::Discard,
+        (true, false) => After::Close,
+    }
+}
+
+fn finish(talk: &Talk<'_>, client: &Client, ending: Ending, destination: &str) {
+    let outcome = Outcome {
+        status: talk.status.get(),
+        upstream_ns: talk.upstream_ns.get(),
+        received_bytes: talk.up.get(),
+        sent_bytes: talk.down.get(),
+        destination,
+        tunnel: matches!(
+            ending,
+            Ending::TunnelClosed | Ending::TunnelIdle | Ending::TunnelClientReset | Ending::TunnelUpstreamReset
+        ),
+    };
+    talk.request.finish(talk.core, &client.source, ending, outcome);
+}

@@ -1,0 +1,168 @@
+//! One client's HTTP/1.1 connection, request after request.
+//!
+//! ```text
+//! serve ─► arrive (head) ─► prepare (decide, write the upstream's head) ─► exchange ─► finish (count, log) ─► next, or close
+//!                             └─► answer (ours: redirect, fixed, error)       ├─► connection (pool, connect)
+//!                                                                             ├─► body up   ┐ at the same time
+//!                                                                             └─► answer    ┘
+//! ```
+
+mod answer;
+mod arrive;
+mod exchange;
+mod prepare;
+mod reply;
+mod request;
+
+use crate::core::Core;
+use crate::port::{Port, hang_up};
+use crate::pump;
+use arrive::Arrival;
+use prepare::Prepared;
+use ring::{Buf, Message, OutBuf, Socket};
+use std::rc::Rc;
+
+const MS: u64 = 1_000_000;
+/// How long a connection keeps its task after an answer, waiting for the next request, before it rests without one.
+const LINGER_NS: u64 = 100 * MS;
+/// After an answer that came before the request's end, input is discarded for at most so long and so much.
+const DISCARD_NS: u64 = 1_000 * MS;
+const DISCARD_BYTES: u64 = 256 * 1024;
+/// A body of at most this many bytes is read to its end after an answer of our own, to keep the connection.
+const SKIP_BYTES: u64 = 64 * 1024;
+
+/// A client's connection while it has a task.
+pub(crate) struct Client {
+    pub(crate) socket: Socket,
+    /// Bytes that have arrived and were not taken.
+    pub(crate) input: Option<Buf>,
+    pub(crate) source: Source,
+}
+
+/// The client's address in words: `IP:port`, of which the first part is the IP. Empty on a unix socket.
+#[derive(Clone, Copy)]
+pub(crate) struct Source {
+    text: [u8; 56],
+    ip: u8,
+    all: u8,
+}
+
+/// What becomes of a client's connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// The next request may come.
+    Keep,
+    /// All was said: close.
+    Close,
+    /// Close, but the request was not read to its end: take input for a moment, so that the answer is not destroyed.
+    Discard,
+    /// The answer was cut short: close so that it shows.
+    Reset,
+}
+
+/// Serves a connection until it rests or ends.
+pub(crate) async fn serve(core: Rc<Core>, port: Rc<Port>, socket: Socket) {
+    let mut client = Client { source: Source::of(&socket), socket, input: None };
+    loop {
+        if client.input.is_none() && !wait_for_bytes(&core, &mut client).await {
+            if !port.is_closed() && client.socket.is_quiet() {
+                let idle_ns = core.current().map_or(0, |current| arrive::idle_ns(&current, &port));
+                return core.rest(port, client.socket, ring::now().saturating_add(idle_ns));
+            }
+            break;
+        }
+        match one_request(&core, &port, &mut client).await {
+            After::Keep => {}
+            After::Close if client.input.is_none() => break,
+            After::Close | After::Discard => {
+                discard(&mut client).await;
+                break;
+            }
+            After::Reset => {
+                client.socket.reset_on_close();
+                break;
+            }
+        }
+    }
+    hang_up(&core, client.socket);
+}
+
+/// Waits a moment for the next request. `false`: nothing came, or the connection is over.
+async fn wait_for_bytes(core: &Core, client: &mut Client) -> bool {
+    match client.socket.recv(ring::now() + LINGER_NS).await {
+        Ok(Some(buf)) => {
+            core.counters.downstream_received_bytes.add(buf.len() as u64);
+            client.input = Some(buf);
+            true
+        }
+        Ok(None) | Err(_) => false,
+    }
+}
+
+async fn one_request(core: &Rc<Core>, port: &Port, client: &mut Client) -> After {
+    let Some((current, listener)) = port.serving(core) else { return After::Close };
+    match arrive::head(core, &current, listener, client, port.is_closed()).await {
+        Arrival::Prepared(Prepared::Forward(request, head, forward)) => {
+            core.counters.active.add(1);
+            let after = exchange::forward(core, client, request, head, forward).await;
+            core.counters.active.sub(1);
+            after
+        }
+        Arrival::Prepared(Prepared::Answer(request, head, ending)) => {
+            answer::give(core, client, request, head, ending).await
+        }
+        Arrival::Refused(request, ending) => answer::refuse(core, client, request, ending).await,
+        Arrival::Gone => After::Close,
+    }
+}
+
+/// Shuts down writing and takes what still comes, for a moment.
+async fn discard(client: &mut Client) {
+    client.socket.shutdown_write();
+    client.input = None;
+    let until = ring::now() + DISCARD_NS;
+    let mut bytes = 0;
+    while bytes < DISCARD_BYTES
+        && let Ok(Some(buf)) = client.socket.recv(until).await
+    {
+        bytes += buf.len() as u64;
+    }
+}
+
+/// Sends an answer of our own. `false`: the client is gone.
+async fn send(core: &Core, client: &Client, out: OutBuf, until_ns: u64) -> bool {
+    let length = out.len() as u64;
+    let mut message = Message::new();
+    message.out(out);
+    let sent = client.socket.send(&mut message, until_ns).await.is_ok();
+    if sent {
+        core.counters.downstream_sent_bytes.add(length);
+    }
+    sent
+}
+
+impl Source {
+    pub(crate) fn of(socket: &Socket) -> Source {
+        use std::io::Write;
+        let mut source = Source { text: [0; 56], ip: 0, all: 0 };
+        if let Some(peer) = socket.peer() {
+            let mut rest = &mut source.text[..];
+            let _ = write!(rest, "{}", peer.ip());
+            let ip = 56 - rest.len();
+            let _ = write!(rest, ":{}", peer.port());
+            let all = 56 - rest.len();
+            (source.ip, source.all) = (ip as u8, all as u8);
+        }
+        source
+    }
+
+    /// The IP address.
+    pub(crate) fn ip(&self) -> &[u8] {
+        &self.text[..usize::from(self.ip)]
+    }
+
+    /// Address and port.
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.text[..usize::from(self.all)]).unwrap_or_default()
+    }
+}

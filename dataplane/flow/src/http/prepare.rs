@@ -1,0 +1,237 @@
+//! From a parsed head to what is done with it: the decision, and the head that goes upstream. One step, no waiting.
+
+use super::Source;
+use super::answer;
+use super::request::{Note, Request};
+use crate::core::{Core, Current, Scratch};
+use crate::ending::Ending;
+use plan::{Action, Decision, Edits, Forward, ForwardedMode, ListenerId, Permit};
+use ring::OutBuf;
+use std::rc::Rc;
+use wire::h1::write::{write_decimal, write_field, write_fields, write_request_line};
+use wire::h1::{Body, Field, FieldName, Head, Reject};
+use wire::path::normalise;
+
+/// A request id that a client sent is taken over when it is this short.
+const REQUEST_ID_BYTES: usize = 128;
+const VIA: &[u8] = b"1.1 ringway";
+
+/// What is to be done with a request.
+#[expect(clippy::large_enum_variant, reason = "it lives for one step and is never stored")]
+pub(crate) enum Prepared {
+    /// Forward it, with this head.
+    Forward(Request, OutBuf, Forward),
+    /// Give this answer of our own (its head and body).
+    Answer(Request, OutBuf, Ending),
+}
+
+/// Works out what to do with the request whose head was just parsed into the core's scratch memory.
+pub(crate) fn request(
+    core: &Core,
+    current: &Rc<Current>,
+    listener: ListenerId,
+    source: &Source,
+    bytes: &[u8],
+    begun_ns: u64,
+    closing: bool,
+) -> Result<Prepared, (Request, Reject)> {
+    let scratch = &mut *core.scratch.borrow_mut();
+    let head = &scratch.head;
+    let made = core.request_id();
+    let id = request_id(current, listener, head, bytes).unwrap_or(&made);
+    let mut request = Request {
+        current: current.clone(),
+        decision: None,
+        series: current.plan.listener(listener).unrouted,
+        listener,
+        method: head.method,
+        version: head.version,
+        body: head.body,
+        keep_alive: head.keep_alive && !closing,
+        expects: head.expect_continue,
+        upgrade: !head.upgrade.is_empty() && matches!(head.body, Body::None | Body::Length(0)),
+        begun_ns,
+        note: note(current, listener, head, bytes, id),
+    };
+    let path = match normalise(head.path.of(bytes), &mut scratch.path) {
+        Ok(true) => &scratch.path[..],
+        Ok(false) => head.path.of(bytes),
+        Err(reject) => return Err((request, reject)),
+    };
+    let seen = plan::Request {
+        method: head.method,
+        method_bytes: head.method_span.of(bytes),
+        authority: head.authority.of(bytes),
+        path,
+        query: head.query.of(bytes),
+        fields: &head.fields,
+        head: bytes,
+    };
+    let decision = current.plan.decide(listener, &seen, ring::random(), &mut scratch.cache);
+    request.decision = Some(decision);
+    request.series = decision.series;
+    let mut out = OutBuf::new();
+    match decision.action {
+        Action::Forward(forward) => {
+            let path = if forward.path_rewritten { &scratch.cache.text[..] } else { path };
+            let lines = Lines { request: &request, head, bytes, source, id: request.note.id() };
+            lines.write(&mut out, path, &decision, &forward.permit);
+            Ok(Prepared::Forward(request, out, forward))
+        }
+        Action::Redirect(redirect) => {
+            answer::write_redirect(&mut out, core, &request, redirect.status, &scratch.cache.text, &redirect.permit);
+            Ok(Prepared::Answer(request, out, Ending::Redirected))
+        }
+        Action::Respond(respond) => {
+            answer::write_response(&mut out, core, &request, respond.status, &respond.permit);
+            Ok(Prepared::Answer(request, out, Ending::Responded))
+        }
+        Action::NotFound => Ok(Prepared::Answer(request, out, Ending::NoRoute)),
+        Action::UnknownService(_) => Ok(Prepared::Answer(request, out, Ending::UnknownService)),
+    }
+}
+
+/// What is noted: for the log the whole target, otherwise the id alone.
+fn note(current: &Current, listener: ListenerId, head: &Head, bytes: &[u8], id: &[u8]) -> Note {
+    if current.http(listener).is_some_and(|http| http.access_log) {
+        let authority = head.authority.of(bytes);
+        Note::take(id, head.method_span.of(bytes), authority, head.path.of(bytes), head.query.of(bytes))
+    } else {
+        Note::take(id, b"", b"", b"", b"")
+    }
+}
+
+/// The id that the client sent, where it is kept.
+fn request_id<'a>(current: &Current, listener: ListenerId, head: &Head, bytes: &'a [u8]) -> Option<&'a [u8]> {
+    if mode(current, listener) == ForwardedMode::Replace {
+        return None;
+    }
+    let value = head.field(FieldName::XRequestId)?.value.of(bytes);
+    let fits = (1..=REQUEST_ID_BYTES).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
+    fits.then_some(value)
+}
+
+fn mode(current: &Current, listener: ListenerId) -> ForwardedMode {
+    current.http(listener).map_or(ForwardedMode::Append, |http| http.forwarded.mode)
+}
+
+/// The head that goes upstream, line by line.
+struct Lines<'a> {
+    request: &'a Request,
+    head: &'a Head,
+    bytes: &'a [u8],
+    source: &'a Source,
+    id: &'a [u8],
+}
+
+impl Lines<'_> {
+    fn write(&self, out: &mut Vec<u8>, path: &[u8], decision: &Decision, _: &Permit) {
+        let plan = &self.request.current.plan;
+        let route = decision.route.map(|id| plan.route(id));
+        let host = route.and_then(|route| route.host.as_deref()).map(str::as_bytes);
+        let edits = route.map(|route| &route.request_edits).filter(|edits| !edits.is_empty());
+        write_request_line(out, self.head.method_span.of(self.bytes), path, self.head.query.of(self.bytes));
+        let keep_host = host.is_none() && self.head.field(FieldName::Host).is_some();
+        if !keep_host {
+            write_field(out, b"host", host.unwrap_or(self.head.authority.of(self.bytes)));
+        }
+        self.write_kept(out, edits, keep_host);
+        self.write_framing(out);
+        self.write_forwarded(out);
+        for (name, value) in edits.iter().flat_map(|edits| edits.writes()) {
+            write_field(out, name.as_bytes(), value);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// The client's fields that go on as they are.
+    fn write_kept(&self, out: &mut Vec<u8>, edits: Option<&Edits>, keep_host: bool) {
+        let keep_forwarded = self.mode() == ForwardedMode::Keep;
+        let keep_proto = keep_forwarded || self.trusts_proto();
+        let keep = |field: &Field| match field.id {
+            FieldName::Host => keep_host,
+            FieldName::ContentLength | FieldName::TransferEncoding | FieldName::Via | FieldName::XRequestId => false,
+            FieldName::XForwardedFor => keep_forwarded,
+            FieldName::XForwardedProto => keep_proto,
+            FieldName::Expect => self.request.expects,
+            _ => true,
+        };
+        match edits {
+            None => write_fields(out, self.bytes, &self.head.fields, keep),
+            Some(edits) => write_fields(out, self.bytes, &self.head.fields, |field| {
+                keep(field) && !edits.drops(field.name.of(self.bytes))
+            }),
+        }
+    }
+
+    fn write_framing(&self, out: &mut Vec<u8>) {
+        match self.head.body {
+            Body::Length(length) => {
+                out.extend_from_slice(b"content-length: ");
+                write_decimal(out, length);
+                out.extend_from_slice(b"\r\n");
+            }
+            Body::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            Body::None | Body::UntilClose => {}
+        }
+        if self.request.upgrade {
+            out.extend_from_slice(b"connection: upgrade\r\n");
+            write_field(out, b"upgrade", self.head.upgrade.of(self.bytes));
+        } else if self.head.te_trailers {
+            out.extend_from_slice(b"connection: te\r\nte: trailers\r\n");
+        }
+    }
+
+    /// `Via`, `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Request-Id`.
+    fn write_forwarded(&self, out: &mut Vec<u8>) {
+        self.write_list(out, FieldName::Via, b"via", VIA);
+        if self.mode() != ForwardedMode::Keep {
+            if self.mode() == ForwardedMode::Append {
+                self.write_list(out, FieldName::XForwardedFor, b"x-forwarded-for", self.source.ip());
+            } else if !self.source.ip().is_empty() {
+                write_field(out, b"x-forwarded-for", self.source.ip());
+            }
+            if !self.trusts_proto() {
+                out.extend_from_slice(b"x-forwarded-proto: http\r\n");
+            }
+        }
+        write_field(out, b"x-request-id", self.id);
+    }
+
+    /// One line of all values that the client sent, and one more.
+    fn write_list(&self, out: &mut Vec<u8>, id: FieldName, name: &[u8], value: &[u8]) {
+        let mut sent = self.head.fields.iter().filter(|field| field.id == id && !field.hop_by_hop).peekable();
+        if value.is_empty() && sent.peek().is_none() {
+            return;
+        }
+        out.extend_from_slice(name);
+        out.extend_from_slice(b": ");
+        for field in sent {
+            let sent = field.value.of(self.bytes);
+            if !sent.is_empty() {
+                out.extend_from_slice(sent);
+                out.extend_from_slice(if value.is_empty() { b"," } else { b", " });
+            }
+        }
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn mode(&self) -> ForwardedMode {
+        mode(&self.request.current, self.request.listener)
+    }
+
+    /// The scheme that a trusted proxy in front of us told.
+    fn trusts_proto(&self) -> bool {
+        let forwarded = self.request.current.http(self.request.listener).map(|http| http.forwarded);
+        forwarded.is_some_and(|forwarded| forwarded.mode == ForwardedMode::Append && forwarded.trusted_hops > 0)
+            && self.head.field(FieldName::XForwardedProto).is_some()
+    }
+}
+
+impl Scratch {
+    /// The head that was parsed last.
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
+}

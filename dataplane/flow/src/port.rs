@@ -1,0 +1,134 @@
+//! Accepting: one port for each address that a listener has, one task a port.
+//!
+//! A port outlives the plans that name its address. One whose listener is gone, or that drains, is accepted empty, then
+//! closed; its connections end with the request under way.
+
+use crate::core::{Core, Current};
+use plan::{Kind, ListenerId};
+use ring::{Bound, Listener, Socket, TaskId};
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+const MS: u64 = 1_000_000;
+/// How long a full process waits before it looks again whether a connection has ended.
+const FULL_PAUSE_NS: u64 = 5 * MS;
+/// How long accepting rests when there are no descriptors.
+const EXHAUSTED_PAUSE_NS: u64 = 50 * MS;
+/// How long a port that closes still takes what the kernel had queued.
+const LAST_ACCEPTS_NS: u64 = 20 * MS;
+
+pub(crate) struct Port {
+    address: balance::Address,
+    /// The listener under the newest plan; `None`: closed.
+    pub(crate) listener: Cell<Option<ListenerId>>,
+    /// The plan by which a port that closed serves what it had accepted.
+    pub(crate) last: RefCell<Option<(Rc<Current>, ListenerId)>>,
+    acceptor: Cell<TaskId>,
+}
+
+impl Port {
+    pub(crate) fn is_for(&self, address: &balance::Address) -> bool {
+        self.address == *address
+    }
+
+    /// The plan and the listener by which a connection is served now.
+    pub(crate) fn serving(&self, core: &Core) -> Option<(Rc<Current>, ListenerId)> {
+        match self.listener.get() {
+            Some(listener) => core.current().map(|current| (current, listener)),
+            None => self.last.borrow().clone(),
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.listener.get().is_none()
+    }
+
+    /// Ends accepting; what was accepted is served by `last`, the plan that knew the listener.
+    pub(crate) fn close(&self, last: Option<Rc<Current>>) {
+        *self.last.borrow_mut() = last.zip(self.listener.take());
+        ring::wake_task(self.acceptor.get());
+    }
+}
+
+/// Begins to accept on a socket of an address.
+pub(crate) fn open(
+    core: &Rc<Core>,
+    address: &balance::Address,
+    id: ListenerId,
+    bound: &Arc<Bound>,
+) -> Option<Rc<Port>> {
+    let listener = ring::host::share(bound).and_then(Listener::new);
+    let Ok(listener) = listener else {
+        core.counters.accept_failures.add(1);
+        return None;
+    };
+    let port = Rc::new(Port {
+        address: address.clone(),
+        listener: Cell::new(Some(id)),
+        last: RefCell::default(),
+        acceptor: Cell::new(ring::current_task()),
+    });
+    ring::spawn(accept(core.clone(), port.clone(), listener));
+    Some(port)
+}
+
+async fn accept(core: Rc<Core>, port: Rc<Port>, listener: Listener) {
+    port.acceptor.set(ring::current_task());
+    while let Some(accepted) = next(&port, &listener).await {
+        match accepted {
+            Ok(socket) => admit(&core, &port, &listener, socket).await,
+            Err(_) => {
+                core.counters.accept_failures.add(1);
+                ring::sleep_until(ring::now() + EXHAUSTED_PAUSE_NS).await;
+            }
+        }
+    }
+    // What the kernel had accepted for us is served; each gets one answer that says `Connection: close`.
+    let until = ring::now() + LAST_ACCEPTS_NS;
+    while let ring::Either::First(Ok(socket)) =
+        ring::select(pin!(listener.accept()), pin!(ring::sleep_until(until))).await
+    {
+        admit(&core, &port, &listener, socket).await;
+    }
+}
+
+/// The next connection; `None` when the port closes.
+async fn next(port: &Port, listener: &Listener) -> Option<Result<Socket, ring::Error>> {
+    let mut accept = pin!(listener.accept());
+    std::future::poll_fn(|context| {
+        if port.is_closed() {
+            return Poll::Ready(None);
+        }
+        accept.as_mut().poll(context).map(Some)
+    })
+    .await
+}
+
+/// Gives a connection its task, once the process may have one more.
+async fn admit(core: &Rc<Core>, port: &Rc<Port>, listener: &Listener, socket: Socket) {
+    let Some(current) = core.current() else { return };
+    while !core.process.open(current.plan.process.connections) {
+        listener.pause();
+        ring::sleep_until(ring::now() + FULL_PAUSE_NS).await;
+    }
+    core.counters.accepted.add(1);
+    core.counters.downstream.add(1);
+    let serving = port.serving(core);
+    let tcp = serving.is_some_and(|(current, id)| matches!(current.plan.listener(id).kind, Kind::Tcp(_)));
+    if tcp {
+        ring::spawn(crate::tcp::serve(core.clone(), port.clone(), socket));
+    } else {
+        ring::spawn(crate::http::serve(core.clone(), port.clone(), socket));
+    }
+}
+
+/// Closes a client's connection and counts it out.
+pub(crate) fn hang_up(core: &Core, socket: Socket) {
+    drop(socket);
+    core.counters.downstream.sub(1);
+    core.process.close();
+}

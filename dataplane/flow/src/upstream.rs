@@ -1,0 +1,422 @@
+//! Connections to endpoints: chosen, taken from the pool or opened, returned, and bounded by the service's limits.
+//!
+//! Pools are per core and endpoint, limits per service and process. A request that may not open a connection waits in
+//! its core's line; the core enters itself as wanting in the service's budget and rings a core that holds idle
+//! connections; that core gives one up, and whoever gives one up rings a core that wants (DESIGN section 3).
+
+use crate::core::{Core, Current, UPSTREAM_TOKEN};
+use crate::ending::Ending;
+use balance::{Budget, Endpoint, InFlight, Outcome, Permit};
+use plan::{Plan, ServiceId};
+use ring::host::Address;
+use ring::{Buf, Error, Socket, TaskId};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// How long a connection may rest in the pool.
+const POOLED_NS: u64 = 60_000_000_000;
+/// Connections that turn out to be closed before we give up on the pool, and other endpoints tried after a failed
+/// connect even without a rule.
+const OTHERS: usize = 2;
+
+/// A service on this core.
+pub(crate) struct Upstreams {
+    pub(crate) service: Arc<balance::Service>,
+    connect_timeout_ns: u64,
+    pools: Vec<Rc<Pool>>,
+    line: Rc<RefCell<VecDeque<TaskId>>>,
+}
+
+/// The idle connections to one endpoint.
+pub(crate) struct Pool {
+    endpoint: Arc<Endpoint>,
+    address: Option<Address>,
+    /// The endpoint's address in words, for the log.
+    pub(crate) name: Box<str>,
+    idle: RefCell<Vec<u64>>,
+}
+
+/// An idle connection.
+pub(crate) struct Pooled {
+    link: Link,
+    pool: Rc<Pool>,
+}
+
+/// A connection with the right to have it.
+struct Link {
+    // Dropped in this order: the connection ends before somebody else may open one.
+    socket: Socket,
+    #[expect(dead_code, reason = "held for what its drop gives back")]
+    grant: Grant,
+}
+
+/// The right to one connection to a service. Whoever waits for one is told when it is given back.
+struct Grant {
+    core: Rc<Core>,
+    permit: Option<Permit<Arc<Budget>>>,
+}
+
+/// A connection to an endpoint, with a request on it. Dropped, it is closed, and tells nothing about the endpoint.
+pub(crate) struct Upstream {
+    link: Link,
+    /// Bytes that came and were not taken yet.
+    pub(crate) input: Option<Buf>,
+    pub(crate) pool: Rc<Pool>,
+    /// It has carried a request before.
+    pub(crate) reused: bool,
+    flight: Option<InFlight<Held>>,
+}
+
+/// An endpoint of a plan that a request holds.
+#[derive(Clone)]
+pub(crate) struct Held {
+    current: Rc<Current>,
+    service: u32,
+    endpoint: u32,
+}
+
+impl Deref for Held {
+    type Target = Endpoint;
+    fn deref(&self) -> &Endpoint {
+        &self.current.services[self.service as usize].pools[self.endpoint as usize].endpoint
+    }
+}
+
+/// A service's budget, through the plan that a request holds.
+pub(crate) struct HeldBudget {
+    current: Rc<Current>,
+    service: u32,
+}
+
+impl Deref for HeldBudget {
+    type Target = Budget;
+    fn deref(&self) -> &Budget {
+        self.current.services[self.service as usize].service.budget()
+    }
+}
+
+/// Which endpoints a request has tried in vain.
+#[derive(Default)]
+pub(crate) struct Tried {
+    endpoints: [u16; 8],
+    count: u8,
+    attempts: u8,
+}
+
+/// What the services of a plan are on this core: pools and lines go on where endpoint and service do.
+pub(crate) fn carry(before: Option<&Current>, plan: &Plan) -> Vec<Upstreams> {
+    let old = |name: &str| {
+        before.and_then(|before| before.services.iter().find(|upstreams| upstreams.service.name() == name))
+    };
+    plan.services
+        .iter()
+        .map(|service| {
+            let old = old(&service.name);
+            let pool = |endpoint: &Arc<Endpoint>| {
+                let kept = old.and_then(|old| old.pools.iter().find(|pool| Arc::ptr_eq(&pool.endpoint, endpoint)));
+                kept.cloned().unwrap_or_else(|| Rc::new(Pool::new(endpoint)))
+            };
+            Upstreams {
+                pools: service.balance.endpoints().map(|(endpoint, _)| pool(endpoint)).collect(),
+                line: old.map(|old| old.line.clone()).unwrap_or_default(),
+                connect_timeout_ns: service.connect_timeout_ns,
+                service: service.balance.clone(),
+            }
+        })
+        .collect()
+}
+
+impl Pool {
+    fn new(endpoint: &Arc<Endpoint>) -> Pool {
+        let (address, name) = match endpoint.address() {
+            balance::Address::Ip(ip) => (Some(Address::from(*ip)), ip.to_string()),
+            balance::Address::Unix(path) => (Address::unix(path), format!("unix:{}", path.display())),
+        };
+        Pool { endpoint: endpoint.clone(), address, name: name.into(), idle: RefCell::default() }
+    }
+}
+
+/// The right to one request of a service, or why not.
+pub(crate) fn request(current: &Rc<Current>, service: ServiceId) -> Result<Permit<HeldBudget>, Ending> {
+    let limits = current.services[service.0 as usize].service.limits();
+    let budget = HeldBudget { current: current.clone(), service: service.0 };
+    Budget::try_request(budget, limits).ok_or(Ending::Overloaded)
+}
+
+/// A connection for a request: to an endpoint that is chosen by the service's algorithm, from the pool or new. After a
+/// failed connect another endpoint is tried, `retries` times (twice without a rule, while there are others).
+pub(crate) async fn connection(
+    core: &Rc<Core>,
+    current: &Rc<Current>,
+    service: ServiceId,
+    tried: &mut Tried,
+    retries: u8,
+    until_ns: u64,
+) -> Result<Upstream, Ending> {
+    let upstreams = &current.services[service.0 as usize];
+    loop {
+        let endpoint = tried.choose(upstreams, retries)?;
+        let held = Held { current: current.clone(), service: service.0, endpoint: endpoint.into() };
+        let flight = Endpoint::begin(held);
+        let pool = &upstreams.pools[usize::from(endpoint)];
+        let grant = match upstreams.at_once(core, pool) {
+            Some(granted) => granted,
+            None => upstreams.wait(core, pool, until_ns).await?,
+        };
+        let begun = ring::now();
+        let (link, reused) = match grant {
+            Granted::Idle(link) => (Ok(link), true),
+            Granted::New(grant) => {
+                (open(grant, pool, until_ns.min(begun.saturating_add(upstreams.connect_timeout_ns))).await, false)
+            }
+        };
+        match link {
+            Ok(link) => {
+                core.counters.reused.add(reused.into());
+                return Ok(Upstream { link, input: None, pool: pool.clone(), reused, flight: Some(flight) });
+            }
+            Err(error) => {
+                flight.finish(ring::now(), ring::now() - begun, Outcome::Failure);
+                tried.failed(endpoint);
+                if !tried.may_go_on(upstreams, retries) || ring::now() >= until_ns {
+                    return Err(if error == Error::TimedOut { Ending::ConnectTimeout } else { Ending::ConnectFailed });
+                }
+            }
+        }
+    }
+}
+
+/// What a request that needs a connection got.
+enum Granted {
+    Idle(Link),
+    New(Grant),
+}
+
+impl Tried {
+    fn choose(&mut self, upstreams: &Upstreams, retries: u8) -> Result<u16, Ending> {
+        let service = &upstreams.service;
+        let tried = &self.endpoints[..usize::from(self.count)];
+        let choice = service.pick(ring::now(), ring::random(), tried);
+        // With a rule, an endpoint may be tried again once all were.
+        let choice = choice.or_else(|| if retries > 0 { service.pick(ring::now(), ring::random(), &[]) } else { None });
+        choice.map(|endpoint| endpoint as u16).ok_or(Ending::NoEndpoint)
+    }
+
+    fn failed(&mut self, endpoint: u16) {
+        self.attempts = self.attempts.saturating_add(1);
+        if let Some(place) = self.endpoints.get_mut(usize::from(self.count)) {
+            *place = endpoint;
+            self.count += 1;
+        }
+    }
+
+    fn may_go_on(&self, upstreams: &Upstreams, retries: u8) -> bool {
+        let others = upstreams.service.len().saturating_sub(1).min(OTHERS);
+        usize::from(self.attempts) <= others.max(usize::from(retries))
+    }
+}
+
+async fn open(grant: Grant, pool: &Pool, until_ns: u64) -> Result<Link, Error> {
+    let counters = &grant.core.counters;
+    let result = match &pool.address {
+        Some(address) => ring::connect(address, until_ns).await,
+        None => Err(Error::Unreachable),
+    };
+    match result {
+        Ok(_) => counters.connects.add(1),
+        Err(_) => counters.connect_failures.add(1),
+    }
+    Ok(Link { socket: result?, grant })
+}
+
+/// The youngest idle connection that is still good.
+fn take_idle(core: &Core, pool: &Pool) -> Option<Link> {
+    loop {
+        let key = pool.idle.borrow_mut().pop()?;
+        let Some(Pooled { link, .. }) = core.pooled.borrow_mut().remove(key) else { continue };
+        core.counters.upstream_idle.sub(1);
+        link.socket.unwatch();
+        if link.socket.is_quiet() {
+            return Some(link);
+        }
+    }
+}
+
+impl Upstreams {
+    /// What can be had without waiting. Who waits already comes first.
+    fn at_once(&self, core: &Rc<Core>, pool: &Pool) -> Option<Granted> {
+        if !self.line.borrow().is_empty() {
+            return None;
+        }
+        self.idle_or_new(core, pool).or_else(|| {
+            self.give_up_idle(core);
+            self.grant(core).map(Granted::New)
+        })
+    }
+
+    fn idle_or_new(&self, core: &Rc<Core>, pool: &Pool) -> Option<Granted> {
+        let idle = take_idle(core, pool).map(Granted::Idle);
+        idle.or_else(|| self.grant(core).map(Granted::New))
+    }
+
+    fn grant(&self, core: &Rc<Core>) -> Option<Grant> {
+        let permit = Budget::try_connection(self.service.budget().clone(), self.service.limits())?;
+        core.counters.upstream.add(1);
+        Some(Grant { core: core.clone(), permit: Some(permit) })
+    }
+
+    /// Closes one idle connection of this core, if there is one.
+    fn give_up_idle(&self, core: &Core) -> bool {
+        let oldest = self.pools.iter().find_map(|pool| pool.idle.borrow().first().copied());
+        oldest.is_some_and(|key| {
+            idle_ended(core, key);
+            true
+        })
+    }
+
+    /// Waits in line for a connection of the pool, or for the right to open one.
+    async fn wait(&self, core: &Rc<Core>, pool: &Pool, until_ns: u64) -> Result<Granted, Ending> {
+        let budget = self.service.budget();
+        let place = Budget::try_pending(budget.clone(), self.service.limits()).ok_or(Ending::Overloaded)?;
+        let me = InLine::new(core, &self.line);
+        let granted = ring::wait_until(until_ns, || if me.is_first() { self.as_first(core, pool) } else { None }).await;
+        drop(me);
+        drop(place);
+        if let Some(next) = budget.settle(core.index) {
+            core.ring(next);
+        }
+        granted.ok_or(Ending::Overloaded)
+    }
+
+    /// What the first in line does when it is told to look.
+    fn as_first(&self, core: &Rc<Core>, pool: &Pool) -> Option<Granted> {
+        let budget = self.service.budget();
+        self.idle_or_new(core, pool).or_else(|| {
+            self.give_up_idle(core);
+            // Entered as wanting, then tried once more: whoever gives one up in between sees us.
+            budget.want(core.index);
+            let granted = self.grant(core).map(Granted::New);
+            while granted.is_none()
+                && let Some(holder) = budget.take_holder(core.index)
+            {
+                core.ring(holder);
+            }
+            granted
+        })
+    }
+
+    fn wake_first(&self) {
+        if let Some(task) = self.line.borrow().front() {
+            ring::wake_task(*task);
+        }
+    }
+}
+
+/// A place in a core's line; the next is told when it is left.
+struct InLine {
+    core: Rc<Core>,
+    line: Rc<RefCell<VecDeque<TaskId>>>,
+    task: TaskId,
+}
+
+impl InLine {
+    fn new(core: &Rc<Core>, line: &Rc<RefCell<VecDeque<TaskId>>>) -> InLine {
+        core.counters.pending.add(1);
+        let task = ring::current_task();
+        line.borrow_mut().push_back(task);
+        InLine { core: core.clone(), line: line.clone(), task }
+    }
+
+    fn is_first(&self) -> bool {
+        self.line.borrow().front() == Some(&self.task)
+    }
+}
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        self.core.counters.pending.sub(1);
+        let mut line = self.line.borrow_mut();
+        line.retain(|task| *task != self.task);
+        if let Some(next) = line.front() {
+            ring::wake_task(*next);
+        }
+    }
+}
+
+impl Upstream {
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.link.socket
+    }
+
+    /// The connection, and what has arrived on it.
+    pub(crate) fn split(&mut self) -> (&Socket, &mut Option<Buf>) {
+        (&self.link.socket, &mut self.input)
+    }
+
+    /// Tells how the endpoint did; once a request.
+    pub(crate) fn finish(&mut self, latency_ns: u64, outcome: Outcome) {
+        if let Some(flight) = self.flight.take() {
+            flight.finish(ring::now(), latency_ns, outcome);
+        }
+    }
+
+    /// Puts the connection into the pool, unless something came on it that was not asked for.
+    pub(crate) fn keep(self, core: &Core, current: &Current, service: ServiceId) {
+        let Upstream { link, input, pool, .. } = self;
+        if input.is_some() || !link.socket.is_quiet() || core.draining.get() {
+            return;
+        }
+        let key = core.pooled.borrow_mut().insert(Pooled { link, pool: pool.clone() });
+        if let Some(pooled) = core.pooled.borrow().get(key) {
+            pooled.link.socket.watch(UPSTREAM_TOKEN | key, ring::now() + POOLED_NS);
+        }
+        pool.idle.borrow_mut().push(key);
+        core.counters.upstream_idle.add(1);
+        let upstreams = &current.services[service.0 as usize];
+        upstreams.wake_first();
+        if upstreams.service.budget().keep_idle(core.index) && upstreams.line.borrow().is_empty() {
+            idle_ended(core, key);
+        }
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        self.core.counters.upstream.sub(1);
+        if let Some(wanting) = self.permit.take().and_then(|permit| permit.release(self.core.index)) {
+            self.core.ring(wanting);
+        }
+    }
+}
+
+/// An idle connection ended, or is given up.
+pub(crate) fn idle_ended(core: &Core, key: u64) {
+    let Some(pooled) = core.pooled.borrow_mut().remove(key) else { return };
+    pooled.pool.idle.borrow_mut().retain(|idle| *idle != key);
+    core.counters.upstream_idle.sub(1);
+}
+
+/// Another core rang (or this one rang itself): those who wait look again, and an idle connection that is wanted
+/// elsewhere is given up.
+pub(crate) fn answer_ring(core: &Core) {
+    let Some(current) = core.current() else { return };
+    for upstreams in &current.services {
+        if !upstreams.line.borrow().is_empty() {
+            upstreams.wake_first();
+        } else {
+            while upstreams.service.budget().wanted() && upstreams.give_up_idle(core) {}
+        }
+    }
+}
+
+impl Core {
+    /// Wakes a core, perhaps this one.
+    fn ring(&self, core: usize) {
+        if let Some(wake) = self.wakes.get(core).and_then(|wake| wake.get()) {
+            wake.ring();
+        }
+    }
+}
