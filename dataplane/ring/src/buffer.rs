@@ -2,11 +2,11 @@
 //!
 //! Dropping either only appends to a list beside the core; the turn's end gives the buffers back to the driver.
 //!
-//! When the pool is empty, sockets wait in a first-in-first-out line. Each buffer that returns lets one receive again;
+//! When the pool is empty, sockets that have input wait in a first-in-first-out line. Each buffer that returns lets one receive again;
 //! a small reserve of buffers outside the pool keeps the line moving when all of the pool is held by those who
 //! themselves wait for somebody in the line.
 
-use crate::core::{BufferSizes, Config, Stats, beside};
+use crate::core::{BufferSizes, Config, Stats, beside, with};
 use crate::driver::{Driver, Group};
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
@@ -55,9 +55,16 @@ impl Buf {
         self.length = self.length.min(count.min(u32::MAX as usize) as u32);
     }
 
-    #[inline]
-    pub(crate) fn pointer(&self) -> NonNull<u8> {
-        self.start
+    /// Cuts the buffer in two: `self` keeps the first `at` bytes, the result is the rest. Both share the memory, which
+    /// returns when the last of them is dropped.
+    pub fn split_off(&mut self, at: usize) -> Buf {
+        let at = at.min(self.length as usize);
+        with(|core| core.buffers.share(self.origin, self.id));
+        // SAFETY: within the buffer, as `at` is at most its length.
+        let start = unsafe { self.start.add(at) };
+        let rest = Buf { start, length: self.length - at as u32, id: self.id, origin: self.origin };
+        self.length = at as u32;
+        rest
     }
 }
 
@@ -147,6 +154,7 @@ pub(crate) struct Buffers {
     reserve: Region,
     reserve_free: Vec<u16>,
     pieces: Vec<Box<[u8]>>,
+    pieces_shares: Vec<u16>,
     pieces_free: Vec<u16>,
     /// Sockets (index, generation) that wait for a buffer of each group.
     lines: [VecDeque<(u32, u32)>; 2],
@@ -161,6 +169,8 @@ struct Region {
     count: u16,
     most: u16,
     held: u16,
+    /// Handles of each buffer beyond the first.
+    shares: Vec<u16>,
 }
 
 impl Buffers {
@@ -171,6 +181,7 @@ impl Buffers {
             reserve: Region::new(BufferSizes { bytes: config.small.bytes, count: RESERVE, most: RESERVE }),
             reserve_free: (0..RESERVE).collect(),
             pieces: Vec::new(),
+            pieces_shares: Vec::new(),
             pieces_free: Vec::new(),
             lines: Default::default(),
             refused: 0,
@@ -201,7 +212,26 @@ impl Buffers {
         }
     }
 
+    fn shares(&mut self, origin: Origin, id: u16) -> &mut u16 {
+        let shares = match origin {
+            Origin::Small => &mut self.small.shares,
+            Origin::Large => &mut self.large.shares,
+            Origin::Reserve => &mut self.reserve.shares,
+            Origin::Piece => &mut self.pieces_shares,
+        };
+        &mut shares[id as usize]
+    }
+
+    fn share(&mut self, origin: Origin, id: u16) {
+        *self.shares(origin, id) += 1;
+    }
+
     pub(crate) fn take_back(&mut self, driver: &mut Driver, buffer: Returned) {
+        let shares = self.shares(buffer.origin, buffer.id);
+        if *shares > 0 {
+            *shares -= 1;
+            return;
+        }
         match buffer.origin {
             Origin::Small => {
                 self.small.held -= 1;
@@ -245,23 +275,25 @@ impl Buffers {
         self.pieces_free.pop().or_else(|| {
             (self.pieces.len() < PIECES).then(|| {
                 self.pieces.push(vec![0; self.small.bytes as usize].into_boxed_slice());
+                self.pieces_shares.push(0);
                 self.pieces.len() as u16 - 1
             })
         })
     }
 
-    /// A receive found the pool empty: grow it, when it may; otherwise the socket stands in line. Says whether it grew.
-    pub(crate) fn ran_empty(&mut self, driver: &mut Driver, group: Group, socket: (u32, u32)) -> bool {
+    /// A receive found the pool empty: grow it, when it may. Says whether it grew.
+    pub(crate) fn ran_empty(&mut self, driver: &mut Driver, group: Group) -> bool {
         self.refused += 1;
         let more = match group {
             Group::Small => self.small.count,
             Group::Large => self.large.count,
         };
-        if self.grow(driver, group, more) {
-            return true;
-        }
+        self.grow(driver, group, more)
+    }
+
+    /// A socket with input waits for a buffer of a group.
+    pub(crate) fn stand_in_line(&mut self, group: Group, socket: (u32, u32)) {
         self.lines[group as usize].push_back(socket);
-        false
     }
 
     fn grow(&mut self, driver: &mut Driver, group: Group, more: u16) -> bool {
@@ -316,6 +348,12 @@ impl Buffers {
         Buf { start: self.reserve.at(id), length: length.min(self.reserve.bytes), id, origin: Origin::Reserve }
     }
 
+    /// Buffers, pieces and parts of the reserve that connections hold; for the simulation.
+    pub(crate) fn away(&self) -> usize {
+        let held = usize::from(self.small.held + self.large.held);
+        held + (RESERVE as usize - self.reserve_free.len()) + (self.pieces.len() - self.pieces_free.len())
+    }
+
     pub(crate) fn report(&self, stats: &Stats) {
         let waiting = self.lines.iter().map(VecDeque::len).sum::<usize>() as u64;
         stats.buffers(
@@ -333,7 +371,7 @@ impl Region {
     fn new(sizes: BufferSizes) -> Region {
         let most = sizes.most.max(sizes.count).next_power_of_two();
         let memory = crate::host::map_memory(sizes.bytes as usize * most as usize);
-        Region { memory, bytes: sizes.bytes, count: 0, most, held: 0 }
+        Region { memory, bytes: sizes.bytes, count: 0, most, held: 0, shares: vec![0; most as usize] }
     }
 
     fn at(&self, id: u16) -> NonNull<u8> {

@@ -21,6 +21,9 @@ pub type Instant = u64;
 /// At most this many polls between two enters, so that tasks which wake each other cannot keep the core from the ring.
 const POLLS_A_TURN: u32 = 4096;
 
+/// Turns that a core which was stopped takes at most until everything is closed.
+const LAST_TURNS: u32 = 1000;
+
 /// The buffers of one group of a core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BufferSizes {
@@ -134,11 +137,7 @@ impl Stats {
 ///
 /// # Errors
 /// Why the ring could not be made; see [`crate::StartError`].
-pub fn run(
-    config: &Config,
-    features: &Features,
-    init: impl FnOnce(Arc<Stats>, Wake),
-) -> Result<(), crate::StartError> {
+pub fn run(config: &Config, features: &Features, init: impl FnOnce(Arc<Stats>, Wake)) -> Result<(), crate::StartError> {
     let driver = Driver::uring(config, features)?;
     let shared = Shared::new(config, driver);
     let entered = shared.enter();
@@ -148,6 +147,12 @@ pub fn run(
         turn(&shared, true);
     }
     task::drop_all();
+    // What the tasks held is cancelled, then closed: each step takes a turn.
+    for _ in 0..LAST_TURNS {
+        if !turn(&shared, false) && with(|core| core.sockets.open == 0 && core.listeners.all_closed()) {
+            break;
+        }
+    }
     drop(entered);
     Ok(())
 }
@@ -314,7 +319,8 @@ impl Core {
 
     fn enter(&mut self, may_wait: bool) -> usize {
         let wait = may_wait && !self.tasks.has_ready();
-        let timeout_ns = if wait { self.timers.next_ns().map(|at| at.saturating_sub(self.driver.now_ns())) } else { Some(0) };
+        let timeout_ns =
+            if wait { self.timers.next_ns().map(|at| at.saturating_sub(self.driver.now_ns())) } else { Some(0) };
         self.entered_ns = self.driver.now_ns();
         let busy = self.entered_ns.saturating_sub(self.now_ns);
         self.stats.busy_ns.store(self.stats.busy_ns.load(Relaxed) + busy, Relaxed);
@@ -333,6 +339,8 @@ impl Core {
                 Kind::Accept => self.accepted(&completion),
                 Kind::Connect => self.connected(&completion),
                 Kind::Cancel => self.cancelled(&completion),
+                Kind::Readable => self.became_readable(&completion),
+                Kind::Disarm => self.disarmed(&completion),
                 Kind::Wake => self.was_rung(),
                 Kind::Nothing => {}
             }
@@ -356,7 +364,10 @@ impl Core {
             }
             Owner::Socket(index) => {
                 let deadline = sockets.watch_deadline(index, fire);
-                if fire && deadline != u64::MAX && let Some(token) = sockets.unwatch(index) {
+                if fire
+                    && deadline != u64::MAX
+                    && let Some(token) = sockets.unwatch(index)
+                {
                     watched.push_back(token);
                     tasks.wake(*watcher);
                 }
@@ -383,6 +394,10 @@ impl Core {
 
     pub(crate) fn has_ready(&self) -> bool {
         self.tasks.has_ready()
+    }
+
+    pub(crate) fn stats(&self) -> Arc<Stats> {
+        self.stats.clone()
     }
 }
 

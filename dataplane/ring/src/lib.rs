@@ -22,7 +22,7 @@
 //! | `host` | the machine: addresses bound, CPUs, limits, kernel features |
 #![deny(unsafe_op_in_unsafe_fn)]
 
-// pub mod between;
+pub mod between;
 mod buffer;
 mod core;
 mod driver;

@@ -107,6 +107,10 @@ impl Listeners {
         Listeners { entries: Vec::new() }
     }
 
+    pub(crate) fn all_closed(&self) -> bool {
+        self.entries.iter().all(|entry| entry.life == Life::Free)
+    }
+
     fn insert(&mut self, fd: i32) -> u32 {
         let index = self.entries.iter().position(|entry| entry.life == Life::Free).unwrap_or(self.entries.len());
         let generation = self.entries.get(index).map_or(0, |entry| entry.generation + 1);
@@ -174,7 +178,18 @@ impl Core {
         if entry.armed && !entry.cancelling {
             entry.cancelling = true;
             let target = Tag::new(Kind::Accept, entry.generation, index);
-            self.driver.cancel(target, Tag::new(Kind::Nothing, 0, 0));
+            self.driver.cancel(target, Tag::new(Kind::Disarm, entry.generation, index));
+        }
+    }
+
+    /// The cancel of an accept completed. One that found nothing though the accept goes on is tried again.
+    pub(crate) fn disarmed(&mut self, completion: &Completion) {
+        let index = completion.tag.index();
+        let entry = &mut self.listeners.entries[index as usize];
+        let same = entry.generation & 0xff_ffff == completion.tag.generation();
+        if same && entry.cancelling && completion.result == -libc::ENOENT {
+            entry.cancelling = false;
+            self.disarm(index);
         }
     }
 

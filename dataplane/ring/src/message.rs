@@ -162,7 +162,10 @@ impl Core {
                 self.start_send(socket, slot);
             }
             State::UnderWay(_) | State::Orphan if self.now_ns >= until_ns => return Poll::Ready(Err(Error::TimedOut)),
-            State::UnderWay(_) | State::Orphan => {}
+            // Another task may poll it than the one that began.
+            State::UnderWay(_) | State::Orphan => {
+                self.messages.slots[slot as usize].state = State::UnderWay(self.tasks.current);
+            }
         }
         self.due(until_ns);
         Poll::Pending
@@ -193,6 +196,7 @@ impl Core {
             self.driver.send(slot.fd, slot, completion.tag);
             return;
         }
+        let result = if slot.pending() > 0 { result.and(Err(Error::Reset)) } else { result };
         let socket = slot.socket;
         match slot.state {
             State::UnderWay(task) => {
@@ -201,7 +205,9 @@ impl Core {
             }
             _ => self.messages.free(index),
         }
-        self.send_ended(socket);
+        // EPIPE: the input had ended before (or we said FIN); what was received is whole. ECANCELED: our own doing.
+        let broken = completion.result < 0 && !matches!(-completion.result, libc::EPIPE | libc::ECANCELED);
+        self.send_ended(socket, broken);
     }
 
     /// The tag of a send that is under way, to cancel it.

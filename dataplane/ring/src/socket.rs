@@ -145,6 +145,11 @@ impl Socket {
         with(|core| core.watch(self.index, token, until_ns));
     }
 
+    /// Ends a watch. A token that is already on its way is still yielded.
+    pub fn unwatch(&self) {
+        with(|core| core.sockets.unwatch(self.index));
+    }
+
     /// Says that nothing more will be sent (FIN), after what was sent.
     pub fn shutdown_write(&self) {
         with(|core| {
@@ -251,7 +256,9 @@ enum Receive {
     Multishot,
     /// Cancelled; its last completion is to come.
     Cancelling,
-    /// In line for a buffer.
+    /// Was refused for want of a buffer: waits for input without one.
+    Readable,
+    /// Has input, and is in line for a buffer.
     InLine,
     /// Into this buffer of the reserve.
     Reserve(u16),
@@ -282,6 +289,10 @@ struct Entry {
     mode: Mode,
     row: u8,
     watched: bool,
+    /// A send was told of a failure of the connection. The kernel tells it once: a receive then sees a mere end.
+    broken: bool,
+    /// A cancel found nothing.
+    missed: bool,
     token: u64,
     timer: Timer,
     /// Where it connects to; the kernel reads it until the connection stands.
@@ -290,13 +301,7 @@ struct Entry {
 
 impl Sockets {
     pub(crate) fn new() -> Sockets {
-        Sockets {
-            entries: Vec::new(),
-            free: Vec::new(),
-            nodes: Vec::new(),
-            nodes_free: Vec::new(),
-            open: 0,
-        }
+        Sockets { entries: Vec::new(), free: Vec::new(), nodes: Vec::new(), nodes_free: Vec::new(), open: 0 }
     }
 
     /// A table entry for a descriptor.
@@ -405,6 +410,8 @@ impl Entry {
             mode: Mode::First,
             row: 0,
             watched: false,
+            broken: false,
+            missed: false,
             token: 0,
             timer: Timer::NONE,
             address: None,
@@ -413,6 +420,22 @@ impl Entry {
 
     fn group(&self) -> Group {
         if self.mode == Mode::Bulk { Group::Large } else { Group::Small }
+    }
+
+    /// Operations under way, cancels not counted.
+    fn operations(&self) -> u16 {
+        u16::from(self.receive.kind().is_some()) + u16::from(self.sending != NONE) + u16::from(self.address.is_some())
+    }
+}
+
+impl Receive {
+    /// The kind of the operation that is under way.
+    fn kind(self) -> Option<Kind> {
+        match self {
+            Receive::Idle | Receive::InLine => None,
+            Receive::Readable => Some(Kind::Readable),
+            Receive::Once(_) | Receive::Multishot | Receive::Cancelling | Receive::Reserve(_) => Some(Kind::Receive),
+        }
     }
 }
 
@@ -525,6 +548,7 @@ impl Core {
             entry.receive = Receive::Idle;
         }
         match completion.result {
+            0 if entry.broken => entry.end = End::Failed(Error::Reset),
             0 => entry.end = End::Eof,
             count if count > 0 => {}
             errno => match -errno {
@@ -623,11 +647,31 @@ impl Core {
         if entry.life != Life::Open {
             return;
         }
-        let (group, socket) = (entry.group(), (index, entry.generation));
-        if self.buffers.ran_empty(&mut self.driver, group, socket) {
+        let group = entry.group();
+        if self.buffers.ran_empty(&mut self.driver, group) {
             self.arm(index);
+            return;
+        }
+        // Only those with input stand in line: idle sockets would hold the reserve while others need it.
+        let entry = self.sockets.at(index);
+        entry.receive = Receive::Readable;
+        entry.armed += 1;
+        let (fd, tag) = (entry.fd, Tag::new(Kind::Readable, entry.generation, index));
+        self.driver.readable(fd, tag);
+    }
+
+    pub(crate) fn became_readable(&mut self, completion: &Completion) {
+        let index = completion.tag.index();
+        let entry = self.sockets.at(index);
+        debug_assert_eq!(entry.generation, completion.tag.generation());
+        entry.armed -= 1;
+        if entry.life == Life::Open {
+            entry.receive = Receive::InLine;
+            let (group, socket) = (entry.group(), (index, entry.generation));
+            self.buffers.stand_in_line(group, socket);
         } else {
-            self.sockets.at(index).receive = Receive::InLine;
+            entry.receive = Receive::Idle;
+            self.finish_closing(index);
         }
     }
 
@@ -663,8 +707,8 @@ impl Core {
 
     fn cancel_receive(&mut self, index: u32) {
         let entry = self.sockets.at(index);
-        if matches!(entry.receive, Receive::Once(_) | Receive::Multishot | Receive::Reserve(_)) {
-            let target = Tag::new(Kind::Receive, entry.generation, index);
+        if let Some(kind) = entry.receive.kind() {
+            let target = Tag::new(kind, entry.generation, index);
             // A receive into the reserve keeps its state: the completion must find the buffer's number.
             if entry.receive == Receive::Multishot {
                 entry.receive = Receive::Cancelling;
@@ -682,14 +726,58 @@ impl Core {
 
     pub(crate) fn cancelled(&mut self, completion: &Completion) {
         let index = completion.tag.index();
-        self.sockets.at(index).armed -= 1;
+        let entry = self.sockets.at(index);
+        debug_assert_eq!(entry.generation, completion.tag.generation());
+        entry.armed -= 1;
+        entry.missed |= completion.result == -libc::ENOENT;
+        if entry.missed {
+            self.cancel_missed(index);
+        }
         self.tell(index);
     }
 
-    pub(crate) fn send_ended(&mut self, index: u32) {
+    /// A cancel found nothing: its target had ended, or the kernel was just between two steps of it (a retry that is
+    /// queued as task work is in no list). What is still armed is cancelled again.
+    fn cancel_missed(&mut self, index: u32) {
+        let entry = self.sockets.at(index);
+        if entry.life == Life::Closing {
+            // All cancels have come back.
+            if entry.armed == entry.operations() {
+                entry.missed = false;
+                self.cancel_all(index);
+            }
+            return;
+        }
+        entry.missed = false;
+        if entry.receive == Receive::Cancelling {
+            entry.receive = Receive::Multishot;
+            if entry.queued >= QUEUE_FULL || entry.mode == Mode::Bulk {
+                self.cancel_receive(index);
+            }
+        }
+    }
+
+    fn cancel_all(&mut self, index: u32) {
+        self.cancel_receive(index);
+        let entry = self.sockets.at(index);
+        let (sending, connecting, generation) = (entry.sending, entry.address.is_some(), entry.generation);
+        if sending != NONE {
+            self.cancel(index, self.send_tag(sending));
+        }
+        if connecting {
+            self.cancel(index, Tag::new(Kind::Connect, generation, index));
+        }
+    }
+
+    /// The send on this socket ended; `broken`: it was told that the connection failed.
+    pub(crate) fn send_ended(&mut self, index: u32, broken: bool) {
         let entry = self.sockets.at(index);
         entry.armed -= 1;
         entry.sending = NONE;
+        entry.broken |= broken;
+        if broken && entry.end == End::Eof {
+            entry.end = End::Failed(Error::Reset);
+        }
         self.finish_closing(index);
     }
 
@@ -739,23 +827,12 @@ impl Core {
             drop(buf);
         }
         let entry = self.sockets.at(index);
-        let connecting = entry.life == Life::Connecting;
         entry.life = Life::Closing;
         entry.watched = false;
         entry.reader = TaskId::NONE;
-        let (sending, armed, timer) = (entry.sending, entry.armed, entry.timer);
-        entry.timer = Timer::NONE;
+        let timer = std::mem::replace(&mut entry.timer, Timer::NONE);
         self.timers.cancel(timer);
-        if armed > 0 {
-            self.cancel_receive(index);
-            if sending != NONE {
-                self.cancel(index, self.send_tag(sending));
-            }
-            if connecting {
-                let target = Tag::new(Kind::Connect, self.sockets.at(index).generation, index);
-                self.cancel(index, target);
-            }
-        }
+        self.cancel_all(index);
         self.finish_closing(index);
     }
 

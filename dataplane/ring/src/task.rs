@@ -82,9 +82,7 @@ trait HasTable {
 impl<F: Future<Output = ()>> HasTable for F {
     const TABLE: Table = Table {
         // SAFETY: called with the memory of a live F that never moves until it is dropped in place.
-        poll: |memory, context| unsafe {
-            Pin::new_unchecked(memory.cast::<F>().as_mut()).poll(context)
-        },
+        poll: |memory, context| unsafe { Pin::new_unchecked(memory.cast::<F>().as_mut()).poll(context) },
         // SAFETY: called once, with the memory of a live F.
         drop: |memory| unsafe { memory.cast::<F>().drop_in_place() },
         layout: Layout::new::<F>(),
@@ -129,7 +127,9 @@ impl Tasks {
             return NonNull::dangling();
         }
         for (kept, list) in &mut self.memory {
-            if *kept == layout && let Some(memory) = list.pop() {
+            if *kept == layout
+                && let Some(memory) = list.pop()
+            {
                 return memory;
             }
         }

@@ -240,7 +240,11 @@ mod tests {
         let told = run(&mut wheel, &mut timers, 401_000_000_000, 3_700_000);
         assert_eq!(told.len(), 2_000);
         for (id, at) in told {
-            assert!(at >= deadlines[&id] && at <= deadlines[&id] + 3_700_000 + TICK_NS, "{id}: {at} {}", deadlines[&id]);
+            assert!(
+                at >= deadlines[&id] && at <= deadlines[&id] + 3_700_000 + TICK_NS,
+                "{id}: {at} {}",
+                deadlines[&id]
+            );
         }
     }
 

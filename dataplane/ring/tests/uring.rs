@@ -1,8 +1,8 @@
 //! The runtime over real sockets: a core on its own thread, plain blocking clients.
 
-use ringway_ring as ring;
 use ring::host::{Address, bind, probe};
 use ring::{Bound, Config, Listener, Message, Socket};
+use ringway_ring as ring;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;

@@ -4,7 +4,7 @@
 //! where it is until its last completion: the caller's duty, kept by `message`, `socket` and `buffer`.
 
 pub mod sim;
-pub mod uring;
+pub(crate) mod uring;
 
 use crate::core::Config;
 use crate::host::{Address, Features};
@@ -33,6 +33,10 @@ pub(crate) enum Kind {
     Connect = 4,
     Cancel = 5,
     Wake = 6,
+    /// Waits until there is something to receive, without a buffer.
+    Readable = 7,
+    /// Cancels an accept.
+    Disarm = 8,
 }
 
 /// Names an operation: its kind, the slot it belongs to, and the slot's generation (24 bits), so that a late
@@ -53,6 +57,8 @@ impl Tag {
             4 => Kind::Connect,
             5 => Kind::Cancel,
             6 => Kind::Wake,
+            7 => Kind::Readable,
+            8 => Kind::Disarm,
             _ => Kind::Nothing,
         }
     }
@@ -117,6 +123,11 @@ impl Driver {
     /// Receives once into the memory given, which stays the driver's until the completion.
     pub(crate) fn receive_into(&mut self, fd: i32, memory: NonNull<u8>, length: u32, tag: Tag) {
         either!(self, driver => driver.receive_into(fd, memory, length, tag))
+    }
+
+    /// Completes once when there is something to receive (bytes, the end, an error), or at once when there already is.
+    pub(crate) fn readable(&mut self, fd: i32, tag: Tag) {
+        either!(self, driver => driver.readable(fd, tag))
     }
 
     /// Sends what the slot holds from where it stands; may end short. The slot stays until the completion.

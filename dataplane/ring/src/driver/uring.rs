@@ -97,6 +97,10 @@ impl UringDriver {
         self.push(opcode::Recv::new(types::Fd(fd), memory.as_ptr(), length).build().user_data(tag.0));
     }
 
+    pub(crate) fn readable(&mut self, fd: i32, tag: Tag) {
+        self.push(opcode::PollAdd::new(types::Fd(fd), libc::POLLIN as u32).build().user_data(tag.0));
+    }
+
     #[inline]
     pub(crate) fn send(&mut self, fd: i32, slot: &mut Slot, tag: Tag) {
         // MSG_WAITALL: the kernel finishes short sends itself.
@@ -216,10 +220,8 @@ impl BufferRing {
         let entries = host::map_memory(length).cast::<types::BufRingEntry>();
         // SAFETY: the mapping is page-aligned, holds `count` entries, and lives until the ring is gone (field order
         // in UringDriver: the ring is dropped first).
-        unsafe {
-            ring.submitter().register_buf_ring_with_flags(entries.as_ptr() as u64, count, group as u16, 0)
-        }
-        .map_err(StartError::from_setup)?;
+        unsafe { ring.submitter().register_buf_ring_with_flags(entries.as_ptr() as u64, count, group as u16, 0) }
+            .map_err(StartError::from_setup)?;
         Ok(BufferRing { entries, length, mask: count - 1, tail: 0, published: 0 })
     }
 

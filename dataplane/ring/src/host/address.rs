@@ -70,9 +70,7 @@ impl Address {
     }
 
     /// An address that the kernel filled in.
-    pub(crate) fn filled(
-        fill: impl FnOnce(*mut libc::sockaddr, *mut libc::socklen_t) -> i32,
-    ) -> Option<Address> {
+    pub(crate) fn filled(fill: impl FnOnce(*mut libc::sockaddr, *mut libc::socklen_t) -> i32) -> Option<Address> {
         // SAFETY: all zeros is a valid sockaddr_storage.
         let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
         let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;

@@ -140,9 +140,8 @@ pub(crate) fn local(fd: i32) -> Option<Address> {
 
 fn option(fd: i32, level: i32, name: i32, value: i32) -> io::Result<()> {
     // SAFETY: the option's value is read from the int given.
-    let result = unsafe {
-        libc::setsockopt(fd, level, name, (&raw const value).cast(), size_of::<i32>() as libc::socklen_t)
-    };
+    let result =
+        unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), size_of::<i32>() as libc::socklen_t) };
     check(result).map(drop)
 }
 
