@@ -156,7 +156,11 @@ impl Core {
                 }
                 return Poll::Ready(result);
             }
-            State::Held if self.messages.slots[slot as usize].pending() == 0 => return Poll::Ready(Ok(())),
+            State::Held if self.messages.slots[slot as usize].pending() == 0 => {
+                // It may hold buffers of which nothing was left to send.
+                self.messages.slots[slot as usize].clear();
+                return Poll::Ready(Ok(()));
+            }
             State::Held => {
                 self.messages.slots[slot as usize].state = State::UnderWay(self.tasks.current);
                 self.start_send(socket, slot);

@@ -1,4 +1,5 @@
 //! The runtime over real sockets: a core on its own thread, plain blocking clients.
+#![expect(clippy::disallowed_methods, reason = "the clients are plain blocking ones, on no core")]
 
 use ring::host::{Address, bind, probe};
 use ring::{Bound, Config, Listener, Message, Socket};
