@@ -3,9 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use ring::host::{self, Address};
-use ring::{Config, Listener};
+use ring::{Config, Listener, Stats};
 
 /// The settings of a core that all of this program's cores begin with.
 pub(crate) fn config() -> Config {
@@ -26,13 +27,14 @@ pub(crate) fn address(text: &str) -> io::Result<Address> {
     text.parse::<SocketAddr>().map(Address::from).map_err(|_| wrong())
 }
 
-/// Binds `address` for `count` cores and runs them, each on a thread; `start` runs on every core with its listener.
+/// Binds `address` for `count` cores and runs them, each on a thread; `start` runs on every core with its listener
+/// and its counters.
 ///
 /// # Errors
 /// The address cannot be had, or io_uring cannot.
 pub(crate) fn serve<S>(listen: &str, count: usize, config: Config, start: S) -> io::Result<()>
 where
-    S: Fn(Listener) + Send + Sync,
+    S: Fn(Listener, Arc<Stats>) + Send + Sync,
 {
     let features = host::probe().map_err(io::Error::other)?;
     host::descriptor_limit();
@@ -44,8 +46,8 @@ where
                 let (config, features, start) = (&config, &features, &start);
                 scope.spawn(move || {
                     let mut result = Ok(());
-                    let run = ring::run(config, features, |_, _| match Listener::new(bound) {
-                        Ok(listener) => start(listener),
+                    let run = ring::run(config, features, |stats, _| match Listener::new(bound) {
+                        Ok(listener) => start(listener, stats),
                         Err(error) => {
                             result = Err(error);
                             ring::stop();

@@ -67,7 +67,7 @@ pub(crate) struct Origin {
 
 /// Serves until killed.
 pub(crate) fn run(origin: &Origin) -> io::Result<()> {
-    core::serve(&origin.listen, origin.cores, core::config(), |listener| {
+    core::serve(&origin.listen, origin.cores, core::config(), |listener, _| {
         let settings = Rc::new(Settings::new(origin.clone()));
         ring::spawn(accept(listener, settings));
     })

@@ -79,7 +79,12 @@ pub(crate) fn all(programs: &Programs) -> (Vec<Arm>, Vec<(String, String)>) {
     add("naive", Kind::Naive, Some(programs.bench.clone()), "");
     add("nginx", Kind::Nginx, which("nginx"), "not installed (tests/peers.sh)");
     add("haproxy", Kind::Haproxy, which("haproxy"), "not installed (tests/peers.sh)");
-    add("envoy", Kind::Envoy, programs.envoy.clone().or_else(|| which("envoy")), "not installed (tests/peers.sh)");
+    add(
+        "envoy",
+        Kind::Envoy,
+        programs.envoy.clone().or_else(private_envoy).or_else(|| which("envoy")),
+        "not installed (tests/peers.sh)",
+    );
     (found, missing)
 }
 
@@ -88,6 +93,14 @@ pub(crate) fn which(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from));
     places.map(|place| place.join(name)).find(|file| file.is_file())
+}
+
+/// Where tests/peers.sh puts Envoy's binary.
+fn private_envoy() -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
+    let peers = variable("RINGWAY_PEERS").or_else(|| Some(cache?.join("ringway/peers")))?;
+    Some(peers.join("envoy/bin/envoy-binary")).filter(|file| file.is_file())
 }
 
 /// The template with its `{words}` filled in.
@@ -100,7 +113,9 @@ pub(crate) fn fill(template: &str, words: &[(&str, String)]) -> String {
 }
 
 /// The configuration that an arm is started with; empty for those that take none.
-pub(crate) fn configuration(kind: Kind, at: &Addresses, dir: &Path, descriptors: u64) -> String {
+///
+/// nginx and HAProxy want other buffers for bulk than for small messages; they get what measured best for each.
+pub(crate) fn configuration(kind: Kind, at: &Addresses, dir: &Path, setting: Setting) -> String {
     let template = match kind {
         Kind::Ours => include_str!("peers/ringway.yaml"),
         Kind::Nginx => include_str!("peers/nginx.conf"),
@@ -108,8 +123,9 @@ pub(crate) fn configuration(kind: Kind, at: &Addresses, dir: &Path, descriptors:
         Kind::Envoy => include_str!("peers/envoy.yaml"),
         Kind::Relay { .. } | Kind::Naive => return String::new(),
     };
-    // HAProxy takes two descriptors a connection at worst, and some of its own.
-    let connections = descriptors.saturating_sub(1000) * 5 / 8;
+    let Setting { descriptors, bulk } = setting;
+    let connections = descriptors.saturating_sub(1000);
+    let choose = |for_bulk: &str, otherwise: &str| if bulk { for_bulk.to_string() } else { otherwise.to_string() };
     fill(
         template,
         &[
@@ -123,8 +139,22 @@ pub(crate) fn configuration(kind: Kind, at: &Addresses, dir: &Path, descriptors:
             ("admin", at.admin.to_string()),
             ("descriptors", descriptors.to_string()),
             ("connections", connections.to_string()),
+            ("nginx_buffering", choose("off", "on")),
+            ("nginx_buffer", choose("256k", "8k")),
+            ("nginx_buffers", choose("4 256k", "16 16k")),
+            ("nginx_busy", choose("512k", "64k")),
+            ("haproxy_buffer", choose("65536", "16384")),
         ],
     )
+}
+
+/// What a configuration depends on beside addresses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting {
+    /// Descriptors that a process may have.
+    pub(crate) descriptors: u64,
+    /// Bodies will be large.
+    pub(crate) bulk: bool,
 }
 
 /// Where an arm listens and what it forwards to.
@@ -140,30 +170,38 @@ pub(crate) struct Addresses {
 pub(crate) struct Running {
     child: Child,
     name: String,
+    dir: PathBuf,
     pub(crate) at: Addresses,
-    pub(crate) cgroup: Option<Cgroup>,
+    /// Held until the process has ended.
+    #[expect(dead_code, reason = "removed by its drop")]
+    cgroup: Option<Cgroup>,
 }
 
 impl Running {
     /// Starts an arm on the proxy's CPU and waits until it forwards.
-    pub(crate) fn start(arm: &Arm, at: Addresses, dir: &Path, place: &Place) -> io::Result<Running> {
+    pub(crate) fn start(arm: &Arm, at: Addresses, dir: &Path, place: &Place, bulk: bool) -> io::Result<Running> {
         let dir = dir.join(&arm.name);
         std::fs::create_dir_all(&dir)?;
-        let arguments = arguments(arm, &at, &dir, place.descriptors)?;
+        let arguments = arguments(arm, &at, &dir, Setting { descriptors: place.descriptors, bulk })?;
         let cgroup = Cgroup::make(&arm.name);
         let mut command = place.command(place.proxy, &arm.program, cgroup.as_ref());
         command.args(&arguments);
-        let mut running = Running::spawn(command, &arm.name, at, &dir)?;
-        running.cgroup = cgroup;
-        running.wait_ready(&dir)?;
+        let mut running = Running::spawn(command, &arm.name, at, &dir, cgroup)?;
+        running.wait_ready()?;
         Ok(running)
     }
 
     /// Starts any command that answers at `at.listen`, with its output in `dir`.
-    pub(crate) fn spawn(mut command: Command, name: &str, at: Addresses, dir: &Path) -> io::Result<Running> {
+    pub(crate) fn spawn(
+        mut command: Command,
+        name: &str,
+        at: Addresses,
+        dir: &Path,
+        cgroup: Option<Cgroup>,
+    ) -> io::Result<Running> {
         let output = std::fs::File::create(dir.join(format!("{name}.out")))?;
         let child = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).spawn()?;
-        Ok(Running { child, name: name.to_string(), at, cgroup: None })
+        Ok(Running { child, name: name.to_string(), dir: dir.to_path_buf(), at, cgroup })
     }
 
     /// The process and its workers.
@@ -171,8 +209,17 @@ impl Running {
         proc::family(self.child.id())
     }
 
+    /// The counters of the arm's ring, as Prometheus text, where it has one and tells.
+    pub(crate) fn counters(&self, kind: Kind) -> Option<String> {
+        match kind {
+            Kind::Ours => get(self.at.admin, "/metrics").ok(),
+            Kind::Relay { .. } => std::fs::read_to_string(counters(&self.dir)).ok(),
+            _ => None,
+        }
+    }
+
     /// Waits for the first 200; what the process printed is in the error when it ends or stays silent.
-    pub(crate) fn wait_ready(&mut self, dir: &Path) -> io::Result<()> {
+    pub(crate) fn wait_ready(&mut self) -> io::Result<()> {
         let until = Instant::now() + READY_WITHIN;
         loop {
             if get(self.at.listen, "/").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
@@ -180,7 +227,7 @@ impl Running {
             }
             let ended = self.child.try_wait()?;
             if ended.is_some() || Instant::now() > until {
-                let said = std::fs::read_to_string(dir.join(format!("{}.out", self.name))).unwrap_or_default();
+                let said = std::fs::read_to_string(self.dir.join(format!("{}.out", self.name))).unwrap_or_default();
                 let state = ended.map_or("did not answer".to_string(), |status| format!("ended with {status}"));
                 return Err(io::Error::other(format!("{} {state}: {}", self.name, last_lines(&said))));
             }
@@ -192,7 +239,9 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         // SIGTERM, so that nginx's master takes its worker along; std has no word for it.
-        let _ = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status();
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status();
+        }
         let until = Instant::now() + QUIT_WITHIN;
         while matches!(self.child.try_wait(), Ok(None)) {
             if Instant::now() > until {
@@ -216,10 +265,10 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<String> {
 }
 
 /// Writes the arm's configuration into `dir` and returns its command line.
-fn arguments(arm: &Arm, at: &Addresses, dir: &Path, descriptors: u64) -> io::Result<Vec<String>> {
+fn arguments(arm: &Arm, at: &Addresses, dir: &Path, setting: Setting) -> io::Result<Vec<String>> {
     let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
     let (listen, upstream) = (at.listen.to_string(), at.upstream.to_string());
-    let text = configuration(arm.kind, at, dir, descriptors);
+    let text = configuration(arm.kind, at, dir, setting);
     let file = dir.join(match arm.kind {
         Kind::Nginx => "nginx.conf",
         Kind::Haproxy => "haproxy.cfg",
@@ -232,12 +281,20 @@ fn arguments(arm: &Arm, at: &Addresses, dir: &Path, descriptors: u64) -> io::Res
     let (file, folder) = (file.display().to_string(), dir.display().to_string());
     Ok(match arm.kind {
         Kind::Ours => words(&["run", "-c", &file]),
-        Kind::Relay { buffer } => words(&["relay", &listen, &upstream, "--buffer", &buffer.to_string()]),
+        Kind::Relay { buffer } => {
+            let counters = counters(dir).display().to_string();
+            words(&["relay", &listen, &upstream, "--buffer", &buffer.to_string(), "--counters", &counters])
+        }
         Kind::Naive => words(&["naive", &listen, &upstream]),
         Kind::Nginx => words(&["-p", &folder, "-c", &file, "-e", "stderr", "-g", "daemon off;"]),
         Kind::Haproxy => words(&["-db", "-f", &file]),
         Kind::Envoy => words(&["-c", &file, "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]),
     })
+}
+
+/// Where a relay leaves its ring's counters.
+fn counters(dir: &Path) -> PathBuf {
+    dir.join("counters")
 }
 
 /// The number out of what the program says about its version.
@@ -247,7 +304,12 @@ fn version(kind: Kind, program: &Path) -> String {
         _ => "--version",
     };
     let Ok(output) = Command::new(program).arg(option).output() else { return String::new() };
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    number_in(&(String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)))
+}
+
+fn number_in(said: &str) -> String {
+    // Some say their path first, which may have numbers too.
+    let said = said.split_once(" version").map_or(said, |(_, rest)| rest);
     let words = said.split([' ', '/', '\n', '-', '+']);
     let is_version = |word: &&str| word.contains('.') && word.starts_with(|first: char| first.is_ascii_digit());
     words.filter(|word| !word.is_empty()).find(is_version).unwrap_or_default().to_string()
@@ -262,6 +324,9 @@ fn last_lines(text: &str) -> String {
 mod tests {
     use super::*;
 
+    const SMALL: Setting = Setting { descriptors: 20_000, bulk: false };
+    const BULK: Setting = Setting { descriptors: 20_000, bulk: true };
+
     fn addresses() -> Addresses {
         Addresses {
             listen: "127.0.0.1:18901".parse().unwrap(),
@@ -273,7 +338,7 @@ mod tests {
     #[test]
     fn every_template_is_filled_to_the_last_word() {
         for kind in [Kind::Ours, Kind::Nginx, Kind::Haproxy, Kind::Envoy] {
-            let text = configuration(kind, &addresses(), Path::new("/tmp/x"), 20000);
+            let text = configuration(kind, &addresses(), Path::new("/tmp/x"), SMALL);
             assert!(text.contains("18902"), "{kind:?} does not know its upstream");
             for word in
                 ["{dir}", "{listen}", "{host}", "{port}", "{upstream", "{admin}", "{descriptors}", "{connections}"]
@@ -289,13 +354,15 @@ mod tests {
             eprintln!("skipped: {program} is not installed");
             return;
         };
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join(file);
-        std::fs::write(&file, configuration(kind, &addresses(), dir.path(), 20000)).unwrap();
-        let output = Command::new(program).args(options).arg(&file).current_dir(dir.path()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{said}");
-        assert!(!said.contains("[warn]") && !said.contains("[WARNING]"), "{said}");
+        for setting in [SMALL, BULK] {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join(file);
+            std::fs::write(&file, configuration(kind, &addresses(), dir.path(), setting)).unwrap();
+            let output = Command::new(&program).args(options).arg(&file).current_dir(dir.path()).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success(), "{said}");
+            assert!(!said.contains("[warn]") && !said.contains("[WARNING]"), "{said}");
+        }
     }
 
     #[test]
@@ -314,8 +381,17 @@ mod tests {
     }
 
     #[test]
+    fn versions_are_found_in_what_programs_say() {
+        assert_eq!(number_in("/versions/3.11.7/bin/envoy  version: 9e55/1.40.0/Clean/RELEASE"), "1.40.0");
+        assert_eq!(number_in("HAProxy version 2.6.12-1+deb12u4 2026/10/17"), "2.6.12");
+        assert_eq!(number_in("nginx version: nginx/1.22.1\n"), "1.22.1");
+        assert_eq!(number_in("ringway 0.1.0\n"), "0.1.0");
+        assert_eq!(number_in("none"), "");
+    }
+
+    #[test]
     fn ringways_configuration_is_yaml_with_its_addresses() {
-        let text = configuration(Kind::Ours, &addresses(), Path::new("/tmp/x"), 20000);
+        let text = configuration(Kind::Ours, &addresses(), Path::new("/tmp/x"), SMALL);
         assert!(text.contains("address: 127.0.0.1:18901"));
         assert!(text.contains("admin: { address: 127.0.0.1:18903 }"));
     }

@@ -24,10 +24,10 @@ use clap::Args;
 
 use crate::proc;
 use crate::report::Report;
-use arms::{Addresses, Arm, Kind, Programs, Running};
+use arms::{Addresses, Arm, Programs, Running};
 use place::{Place, free_address};
 use results::{IdleBytes, Results, Row, Table};
-use scenario::{Load, Scenario};
+use scenario::{Load, Measure, Scenario};
 
 /// The slowest arm's share of its most that every arm is asked for in `rate`.
 const RATE_SHARE: f64 = 0.6;
@@ -194,8 +194,8 @@ impl<'a> Bench<'a> {
         let at = Addresses { listen, upstream: listen, admin: listen };
         let mut command = self.place.command(self.place.origin, &self.program, None);
         command.args(["origin", &listen.to_string()]);
-        let mut origin = Running::spawn(command, "origin", at, &self.dir)?;
-        origin.wait_ready(&self.dir)?;
+        let mut origin = Running::spawn(command, "origin", at, &self.dir, None)?;
+        origin.wait_ready()?;
         Ok(origin)
     }
 
@@ -216,7 +216,7 @@ impl<'a> Bench<'a> {
                 continue;
             }
             let at = Addresses { listen: free_address()?, upstream, admin: free_address()? };
-            match Running::start(arm, at, &self.dir, &self.place) {
+            match Running::start(arm, at, &self.dir, &self.place, scenario.measure() == Measure::Bulk) {
                 Ok(running) => {
                     let rss_start = proc::memory(&running.pids())?.rss;
                     let name = arm.name.clone();
@@ -367,10 +367,7 @@ struct RingCounts {
 }
 
 fn ring_counts(lane: &Lane) -> Option<RingCounts> {
-    match lane.arm.kind {
-        Kind::Ours => parse_counts(&arms::get(lane.running.at.admin, "/metrics").ok()?),
-        _ => None,
-    }
+    parse_counts(&lane.running.counters(lane.arm.kind)?)
 }
 
 /// Adds up the cores' counters in Prometheus text.
@@ -379,7 +376,7 @@ fn parse_counts(text: &str) -> Option<RingCounts> {
         let lines = text.lines().filter(|line| !line.starts_with('#') && line.starts_with(name));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).reduce(|a, b| a + b)
     };
-    Some(RingCounts { turns: sum("ringway_turns_total")?, completions: sum("ringway_completions_total")? })
+    Some(RingCounts { turns: sum("ringway_core_turns_total")?, completions: sum("ringway_core_completions_total")? })
 }
 
 /// The kernel, the processor and how its CPUs are shared out.
@@ -416,8 +413,8 @@ mod tests {
 
     #[test]
     fn counters_of_all_cores_are_added() {
-        let text = "# TYPE ringway_turns counter\nringway_turns_total{core=\"0\"} 10\nringway_turns_total{core=\"1\"} 5\n\
-                    ringway_completions_total{core=\"0\"} 30\nringway_completions_total{core=\"1\"} 20\n";
+        let text = "# TYPE ringway_turns counter\nringway_core_turns_total{core=\"0\"} 10\nringway_core_turns_total{core=\"1\"} 5\n\
+                    ringway_core_completions_total{core=\"0\"} 30\nringway_core_completions_total{core=\"1\"} 20\n";
         assert_eq!(parse_counts(text), Some(RingCounts { turns: 15.0, completions: 50.0 }));
         assert_eq!(parse_counts("nothing"), None);
     }

@@ -21,8 +21,11 @@ pub(crate) fn svg(results: &Results) -> String {
         y = panel(&mut body, table, y) + 18.0;
     }
     // Writing to a String cannot fail.
-    let _ = writeln!(body, r##"<text x="24" y="{:.0}" class="unit">{}</text>"##, y + 6.0, escape(&footer(results)));
-    let height = y + 24.0;
+    for line in footer(results) {
+        let _ = writeln!(body, r##"<text x="24" y="{:.0}" class="unit">{}</text>"##, y + 6.0, escape(&line));
+        y += 15.0;
+    }
+    let height = y + 9.0;
     format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0}" width="{WIDTH}" height="{height:.0}" role="img">
 <style>
@@ -37,9 +40,9 @@ text {{ font: 12px system-ui, "Segoe UI", Helvetica, Arial, sans-serif; fill: #3
     )
 }
 
-fn footer(results: &Results) -> String {
-    let machine = &results.machine;
-    format!("{} · {machine} · medians of {} rounds; fine lines: least to greatest", results.date, results.rounds)
+fn footer(results: &Results) -> [String; 2] {
+    let what = format!("Medians of {} slices each; fine lines from the least to the greatest slice.", results.rounds);
+    [what, format!("{}, {}", results.date, results.machine)]
 }
 
 /// Draws one scenario from `top` and returns where it ends.
@@ -54,7 +57,8 @@ fn panel(out: &mut String, table: &Table, top: f64) -> f64 {
     };
     let value = |row: &Row| row.middle(goals::value(measure)).map(|value| value * scale);
     let range = |row: &Row| row.range(goals::value(measure)).map(|(low, high)| (low * scale, high * scale));
-    let most = table.rows.iter().filter_map(value).fold(0.0_f64, f64::max).max(1e-12);
+    let greatest = table.rows.iter().filter_map(range).map(|(_, high)| high);
+    let most = greatest.fold(1e-12_f64, f64::max);
     let _ = writeln!(out, r##"<text x="24" y="{:.0}" class="title">{}</text>"##, top + 14.0, escape(&table.title));
     let _ = writeln!(out, r##"<text x="24" y="{:.0}" class="unit">{unit}</text>"##, top + 31.0);
     let mut y = top + HEAD;
@@ -67,7 +71,7 @@ fn panel(out: &mut String, table: &Table, top: f64) -> f64 {
 
 fn bar(out: &mut String, row: &Row, y: f64, value: f64, range: Option<(f64, f64)>, most: f64) {
     let room = WIDTH - LEFT - RIGHT;
-    let x = |value: f64| LEFT + room * (value / most).clamp(0.0, 1.04);
+    let x = |value: f64| LEFT + room * (value / most).clamp(0.0, 1.0);
     let (middle, text) = (y + BAR / 2.0, y + BAR / 2.0 + 4.0);
     let ours = row.arm == "ringway";
     let class = if ours { r#" class="ours""# } else { "" };
@@ -115,13 +119,13 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_as_long_as_their_medians() {
+    fn bars_are_as_long_as_their_medians_beside_the_greatest_slice() {
         let svg = svg(&Results { scenarios: vec![table()], ..Results::default() });
         let widths = widths(&svg);
         assert_eq!(widths.len(), 4);
         let room = WIDTH - LEFT - RIGHT;
         for (width, value) in widths.iter().zip([15.0, 12.5, 30.0, 85.0]) {
-            assert!((width - room * value / 85.0).abs() < 0.1, "{width} for {value}");
+            assert!((width - room * value / 90.0).abs() < 0.1, "{width} for {value}");
         }
     }
 

@@ -43,7 +43,7 @@ fn rows(table: &Table) -> String {
     for row in &table.rows {
         let mut cells = vec![row.arm.clone()];
         cells.extend(leading(table, row, measure));
-        cells.extend(common(row));
+        cells.extend(common(row, measure));
         if let Some(idle) = table.rows.iter().any(|row| row.idle_bytes.is_some()).then_some(row.idle_bytes) {
             cells.extend(idle_cells(idle));
         }
@@ -65,7 +65,11 @@ fn heading(table: &Table, measure: Measure) -> Vec<String> {
         Measure::Memory => &["arm", "RSS MiB", "PSS MiB", "at start MiB", "ringway / it", "CPU us/request"],
     };
     let mut cells: Vec<String> = first.iter().map(ToString::to_string).collect();
-    cells.extend(["requests/s", "p50 us", "p99 us", "busy", "compl./turn", "RSS MiB", "errors"].map(String::from));
+    cells.push("requests/s".into());
+    if measure != Measure::Latency {
+        cells.extend(["p50 us", "p99 us"].map(String::from));
+    }
+    cells.extend(["busy", "compl./turn", "RSS MiB", "errors"].map(String::from));
     if table.rows.iter().any(|row| row.idle_bytes.is_some()) {
         cells.extend(["RSS KiB/idle", "kernel KiB/idle", "cgroup KiB/idle"].map(String::from));
     }
@@ -99,16 +103,19 @@ fn leading(table: &Table, row: &Row, measure: Measure) -> Vec<String> {
 }
 
 /// The columns that every table has.
-fn common(row: &Row) -> Vec<String> {
-    vec![
-        number(row.middle(|slice| Some(slice.per_second())), 0),
-        number(row.middle(|slice| Some(slice.latency.p50_us)), 0),
-        number(row.middle(|slice| Some(slice.latency.p99_us)), 0),
+fn common(row: &Row, measure: Measure) -> Vec<String> {
+    let mut cells = vec![number(row.middle(|slice| Some(slice.per_second())), 0)];
+    if measure != Measure::Latency {
+        cells.push(number(row.middle(|slice| Some(slice.latency.p50_us)), 0));
+        cells.push(number(row.middle(|slice| Some(slice.latency.p99_us)), 0));
+    }
+    cells.extend([
         row.middle(Report::busy).map_or("-".into(), |busy| format!("{:.0} %", busy * 100.0)),
         number(row.completions_per_turn(), 1),
         number(row.rss_end().map(|bytes| bytes / 1048576.0), 1),
         row.failures().to_string(),
-    ]
+    ]);
+    cells
 }
 
 fn idle_cells(idle: Option<IdleBytes>) -> [String; 3] {

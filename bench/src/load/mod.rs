@@ -35,7 +35,7 @@ pub(crate) struct Load {
     /// Length of the measured window
     #[arg(short, long, default_value_t = 10.0, value_name = "SECONDS")]
     duration: f64,
-    /// End after so many answers instead
+    /// End after so many answers and failures instead
     #[arg(short = 'n', long)]
     requests: Option<u64>,
     /// Load before the window

@@ -119,6 +119,7 @@ fn errors_have_kinds() {
     assert_eq!(kinds(format!("http://{at}/size/3"), &["-n", "10", "--length", "4"]), ["length"]);
     let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     assert_eq!(kinds(format!("http://{nobody}/"), &["-d", "0.1"]), ["connect"]);
+    assert_eq!(kinds(format!("http://{nobody}/"), &["-n", "10"]), ["connect"]);
 }
 
 #[test]

@@ -22,6 +22,8 @@ use crate::scan::{Event, Scan, Side};
 const OPENERS: usize = 64;
 /// After the idle connections were used: until nobody works on them any more.
 const SETTLE_NS: u64 = 500_000_000;
+/// Opening the idle connections is given up after this.
+const OPEN_WITHIN_NS: u64 = 30_000_000_000;
 /// After a failure a connection waits, so that a dead target is not hammered.
 const PAUSE_NS: u64 = 10_000_000;
 /// A start that is overdue by this counts as late when the window ends.
@@ -66,6 +68,7 @@ pub(crate) fn core(
         live: live.clone(),
         tally: RefCell::new(Tally::new()),
         open: Cell::new(false),
+        failures: Cell::new(0),
         ended: Arc::new(AtomicBool::new(false)),
         left: Cell::new(idle),
         idle: RefCell::default(),
@@ -96,6 +99,8 @@ struct State {
     tally: RefCell<Tally>,
     /// The window is open.
     open: Cell<bool>,
+    /// Requests that failed while it was.
+    failures: Cell<u64>,
     ended: Arc<AtomicBool>,
     /// Idle connections still to be opened.
     left: Cell<usize>,
@@ -111,6 +116,7 @@ impl State {
     fn fail(&self, kind: &'static str) {
         self.live.errors.fetch_add(1, Ordering::Relaxed);
         if self.open.get() {
+            self.failures.set(self.failures.get() + 1);
             self.tally.borrow_mut().failed(kind);
         }
     }
@@ -128,7 +134,7 @@ async fn window(state: Rc<State>, connections: usize, idle: usize, wake: Wake) {
 
 async fn measure(state: &Rc<State>, connections: usize, idle: usize, wake: Wake) -> io::Result<()> {
     let mut watched = Watched { before: state.memory()?, ..Watched::default() };
-    open_idle(state, idle).await;
+    open_idle(state, idle).await?;
     watched.idle = state.memory()?;
     if let Some(pace) = &state.pace {
         pace.begin(ring::now(), wake, state.ended.clone());
@@ -162,7 +168,7 @@ impl State {
     }
 }
 
-/// The window's end: its time, or the last of the requests asked for.
+/// The window's end: its time, or the last of the requests asked for, answered or failed.
 async fn wait_for_end(state: &State) {
     let begun = ring::now();
     let until = begun + state.job.duration.as_nanos() as u64;
@@ -170,7 +176,7 @@ async fn wait_for_end(state: &State) {
         None => ring::sleep_until(until).await,
         // A count is looked at often enough for a person, seldom enough for the figures.
         Some(limit) => {
-            while state.tally.borrow().requests < limit {
+            while state.tally.borrow().requests + state.failures.get() < limit {
                 ring::sleep_until(ring::now() + 1_000_000).await;
             }
         }
@@ -178,18 +184,24 @@ async fn wait_for_end(state: &State) {
 }
 
 /// Opens the idle connections, a few at a time, and has each used once.
-async fn open_idle(state: &Rc<State>, idle: usize) {
+async fn open_idle(state: &Rc<State>, idle: usize) -> io::Result<()> {
     if idle == 0 {
-        return;
+        return Ok(());
     }
+    let until = ring::now() + OPEN_WITHIN_NS;
     for _ in 0..OPENERS.min(idle) {
         let state = state.clone();
         ring::spawn(async move { open_some(&state).await });
     }
     while state.left.get() > 0 || state.idle.borrow().len() < idle {
         ring::sleep_until(ring::now() + 5_000_000).await;
+        if ring::now() > until {
+            let open = state.idle.borrow().len();
+            return Err(io::Error::other(format!("only {open} of {idle} idle connections could be opened")));
+        }
     }
     ring::sleep_until(ring::now() + SETTLE_NS).await;
+    Ok(())
 }
 
 async fn open_some(state: &State) {
