@@ -1,0 +1,358 @@
+//! The agent's life.
+//!
+//! ```text
+//! probe the kernel → read the file → compile → resolve names → bind → start cores → order → ready
+//!     SIGHUP ──────► read → compile → resolve what is new → bind ─► order (or refuse, and stay)
+//!     DNS answer ─► compile ─────────────────────────────────────► order
+//!     SIGTERM, SIGINT, POST /drain ─► order to drain → wait → exit; a second signal: exit
+//! ```
+
+use crate::admin::{self, Admin};
+use crate::cores::{self, Cores};
+use crate::difference;
+use crate::dns::Dns;
+use crate::file;
+use crate::host;
+use crate::log::Log;
+use crate::sockets::{Binding, Sockets};
+use crate::state::State;
+use crate::tell::{tell, tell_ready};
+use api::Resources;
+use flow::{Order, Series};
+use plan::{Answers, Plan};
+use ring::Features;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+/// How long names that were never resolved hold a plan back.
+const RESOLVE: Duration = Duration::from_secs(2);
+/// How long the first plan may take to reach all cores.
+const FIRST_ORDER: Duration = Duration::from_secs(5);
+/// How long a draining core still takes connections that the kernel had accepted, with room to spare.
+const LAST_ACCEPTS: Duration = Duration::from_millis(100);
+/// How long the last log records may take.
+const LAST_RECORDS: Duration = Duration::from_secs(1);
+/// Descriptors beside connections: rings, logs, admin pages, resolver.
+const SPARE_DESCRIPTORS: u64 = 64;
+
+/// Why the process did not start.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The file is wrong.
+    Findings(Vec<String>),
+    /// The machine is.
+    Start(Vec<String>),
+}
+
+/// Runs the process. Returns after draining.
+///
+/// # Errors
+/// It could not start.
+pub(crate) fn run(path: &Path, cores: Option<u32>) -> Result<(), Refused> {
+    let features = ring::host::probe().map_err(|error| refused(error.to_string()))?;
+    let descriptor_limit = ring::host::descriptor_limit();
+    let resources = file::read(path).map_err(Refused::Findings)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| refused(format!("the agent's runtime cannot be made: {error}")))?;
+    runtime.block_on(async {
+        let signals = Signals::new().map_err(|error| refused(format!("signals cannot be caught: {error}")))?;
+        let agent = Agent::start(path, cores, resources, features, descriptor_limit).await?;
+        agent.serve(signals).await;
+        Ok(())
+    })
+}
+
+fn refused(reason: String) -> Refused {
+    Refused::Start(vec![reason])
+}
+
+struct Signals {
+    ends: Ends,
+    hang_up: Signal,
+    user1: Signal,
+}
+
+/// The signals that end the process.
+struct Ends {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        let ends = Ends { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+        Ok(Signals { ends, hang_up: signal(SignalKind::hangup())?, user1: signal(SignalKind::user_defined1())? })
+    }
+}
+
+impl Ends {
+    /// Waits for one of them.
+    async fn come(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+struct Agent {
+    path: PathBuf,
+    /// What the current plan was compiled from.
+    resources: Resources,
+    plan: Arc<Plan>,
+    series: Arc<[Arc<Series>]>,
+    /// Plans that some core may still use. They are freed here, not by a core that would have to wait for it.
+    old: Vec<(Arc<Plan>, Arc<[Arc<Series>]>)>,
+    cores: Cores,
+    sockets: Sockets,
+    dns: Dns,
+    admin: Option<Admin>,
+    log: Log,
+    state: Arc<State>,
+}
+
+impl Agent {
+    async fn start(
+        path: &Path,
+        cores: Option<u32>,
+        resources: Resources,
+        features: Features,
+        descriptor_limit: u64,
+    ) -> Result<Agent, Refused> {
+        let draft = file::compile(path, &resources, None, 1, &Answers::default()).map_err(Refused::Findings)?;
+        let wanted = cores.map_or_else(|| draft.process.cores.clone(), api::Cores::Count);
+        let cpus = cores::choose(&wanted, &ring::host::cpu::allowed()).map_err(refused)?;
+        let sockets = Sockets::new(cpus.len());
+        let binding = bind(&sockets, &draft).map_err(Refused::Start)?;
+        let process = Arc::new(flow::Process::default());
+        let mut cores = Cores::start(&cpus, &features, &process).map_err(|error| refused(error.to_string()))?;
+        let state = Arc::new(State::new(&cores, process, features, descriptor_limit));
+        let admin = match &draft.process.admin {
+            Some(address) => Some(Admin::start(address, state.clone()).await.map_err(refused)?),
+            None => None,
+        };
+        let log = Log::start(cores.take_logs(), draft.process.access_log.clone(), state.log.clone())
+            .map_err(|error| refused(format!("the access log's thread cannot be started: {error}")))?;
+        let mut dns = Dns::new(state.dns_failures.clone());
+        dns.want(draft.names());
+        dns.settle(RESOLVE).await;
+        let plan = if draft.names().is_empty() {
+            draft
+        } else {
+            file::compile(path, &resources, None, 1, &dns.answers(draft.names())).map_err(Refused::Findings)?
+        };
+        let (plan, series) = (Arc::new(plan), Arc::from([]));
+        let (path, old) = (path.to_owned(), Vec::new());
+        let mut agent =
+            Agent { path, resources, plan: plan.clone(), series, old, cores, sockets, dns, admin, log, state };
+        agent.sockets.replace(binding);
+        agent.use_plan(plan);
+        agent.await_cores().await?;
+        agent.say_ready(&cpus);
+        Ok(agent)
+    }
+
+    /// Waits until every core works with the first plan.
+    async fn await_cores(&self) -> Result<(), Refused> {
+        let all = async {
+            while !self.cores.acknowledged(self.plan.generation) {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(FIRST_ORDER, all).await.map_err(|_| refused("a core did not take its first plan".to_owned()))?;
+        self.state.ready.store(true, Relaxed);
+        Ok(())
+    }
+
+    fn say_ready(&self, cpus: &[usize]) {
+        let listeners = self.plan.listeners.iter().map(|listener| format!(" {}={}", listener.name, listener.address));
+        let admin =
+            self.admin.as_ref().map_or(String::new(), |admin| format!("; admin={}", admin::text(admin.address())));
+        tell_ready(format_args!(
+            "{}; cores {}; listeners{}{admin}; limits connections={} descriptors={} memlock={}",
+            self.state.features,
+            cores::numbers(cpus),
+            listeners.collect::<String>(),
+            self.plan.process.connections,
+            self.state.descriptor_limit,
+            host::locked_memory_limit(),
+        ));
+        self.warn_of_limits();
+    }
+
+    fn warn_of_limits(&self) {
+        let (limit, needed) = (self.state.descriptor_limit, descriptors_needed(&self.plan, self.cores.len()));
+        if limit < needed {
+            tell(format_args!(
+                "the limit of {limit} descriptors is too low for {} connections, which may take {needed}: raise it \
+                 (`ulimit -n`, LimitNOFILE= in systemd) or lower `limits: connections`",
+                self.plan.process.connections,
+            ));
+        }
+    }
+
+    async fn serve(mut self, mut signals: Signals) {
+        let mut second = interval(Duration::from_secs(1));
+        // After a pause of the whole process a core gets its five looks anew.
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let state = self.state.clone();
+        loop {
+            tokio::select! {
+                () = signals.ends.come() => break,
+                () = state.drain.notified() => break,
+                _ = signals.hang_up.recv() => self.reload().await,
+                _ = signals.user1.recv() => self.log.reopen(),
+                () = self.dns.changed() => self.answers_changed(),
+                _ = second.tick() => self.look_after(),
+            }
+        }
+        self.drain(signals.ends).await;
+    }
+
+    /// What is done once a second.
+    fn look_after(&mut self) {
+        self.cores.check();
+        self.old.retain(|(plan, _)| Arc::strong_count(plan) > 1);
+    }
+
+    /// Reads the file again: a good one replaces the plan, a bad one is refused with its reasons.
+    async fn reload(&mut self) {
+        match self.try_reload().await {
+            Ok(changes) => {
+                self.state.reloads.fetch_add(1, Relaxed);
+                tell(format_args!("reloaded: generation {} applied: {changes}", self.plan.generation));
+            }
+            Err(findings) => {
+                self.state.refused.fetch_add(1, Relaxed);
+                crate::tell::tell_findings(&findings);
+                tell(format_args!("reload refused: generation {} stays", self.plan.generation));
+            }
+        }
+    }
+
+    async fn try_reload(&mut self) -> Result<String, Vec<String>> {
+        let resources = file::read(&self.path)?;
+        let generation = self.plan.generation + 1;
+        let known = self.dns.answers(self.plan.names());
+        let draft = file::compile(&self.path, &resources, Some(&self.plan), generation, &known)?;
+        let binding = bind(&self.sockets, &draft).map_err(|reasons| self.about_file(reasons))?;
+        let admin = self.move_admin(&draft).await.map_err(|reason| self.about_file(vec![reason]))?;
+        let changes = difference::between(&self.resources, &resources);
+        // From here on nothing is refused: names whose answers do not come have no endpoints until they do.
+        self.dns.reread();
+        self.dns.want(draft.names());
+        self.dns.settle(RESOLVE).await;
+        let plan = match draft.names().is_empty() {
+            true => draft,
+            false => {
+                let answers = self.dns.answers(draft.names());
+                file::compile(&self.path, &resources, Some(&self.plan), generation, &answers)?
+            }
+        };
+        if let Some(admin) = admin {
+            self.admin = admin;
+        }
+        if plan.process.cores != self.plan.process.cores {
+            tell("`cores` has changed, which takes a restart");
+        }
+        self.log.set(plan.process.access_log.clone());
+        self.sockets.replace(binding);
+        self.resources = resources;
+        self.use_plan(Arc::new(plan));
+        self.warn_of_limits();
+        Ok(changes)
+    }
+
+    fn about_file(&self, reasons: Vec<String>) -> Vec<String> {
+        reasons.iter().map(|reason| file::at_start(&self.path, reason)).collect()
+    }
+
+    /// The admin pages at another address, or gone, when the plan says so.
+    async fn move_admin(&self, plan: &Plan) -> Result<Option<Option<Admin>>, String> {
+        let wanted = plan.process.admin.as_ref();
+        if self.admin.as_ref().map(Admin::address) == wanted {
+            return Ok(None);
+        }
+        match wanted {
+            Some(address) => Ok(Some(Some(Admin::start(address, self.state.clone()).await?))),
+            None => Ok(Some(None)),
+        }
+    }
+
+    /// DNS answers have changed: the same configuration makes another plan.
+    fn answers_changed(&mut self) {
+        let answers = self.dns.answers(self.plan.names());
+        let generation = self.plan.generation + 1;
+        match file::compile(&self.path, &self.resources, Some(&self.plan), generation, &answers) {
+            Ok(plan) => self.use_plan(Arc::new(plan)),
+            Err(reasons) => tell(format_args!("a DNS answer is refused: {}", reasons.join("; "))),
+        }
+    }
+
+    /// Hands a plan, whose sockets are bound, to all cores.
+    fn use_plan(&mut self, plan: Arc<Plan>) {
+        let series = self.state.registry().of(&plan);
+        let before = (std::mem::replace(&mut self.plan, plan.clone()), std::mem::replace(&mut self.series, series));
+        self.old.push(before);
+        drop(self.state.show(plan));
+        self.order(false);
+    }
+
+    fn order(&mut self, drain: bool) {
+        let Agent { cores, plan, series, sockets, .. } = self;
+        cores.order(|core| Order {
+            plan: plan.clone(),
+            series: series.clone(),
+            sockets: sockets.of_core(core, plan.listeners.iter().map(|listener| &listener.address)),
+            drain,
+        });
+    }
+
+    /// Stops accepting, and waits for requests under way: until they have ended, for `drain-timeout` at most, or until
+    /// somebody is impatient.
+    async fn drain(mut self, mut ends: Ends) {
+        self.state.draining.store(true, Relaxed);
+        let longest = self.plan.process.drain_timeout;
+        tell(format_args!("draining {} connections, at most {} s", self.cores.connections(), longest.as_secs_f32()));
+        // Our own handles must not keep the kernel queueing connections that nobody will accept.
+        self.sockets.clear();
+        self.order(true);
+        tokio::select! {
+            () = all_closed(&self.cores) => tell("drained"),
+            () = sleep(longest) => tell(format_args!("drain-timeout: {} connections are cut off", self.cores.connections())),
+            () = ends.come() => tell(format_args!("ended at once: {} connections are cut off", self.cores.connections())),
+        }
+        self.log.finish(LAST_RECORDS).await;
+    }
+}
+
+/// Waits until every core has heard of the draining and no connection is left.
+async fn all_closed(cores: &Cores) {
+    let (began, before) = (Instant::now(), cores.turns());
+    // The turn that is under way, the one that hears the bell, and the one whose tasks obey.
+    let obeyed = |now: Vec<u64>| now.iter().zip(&before).all(|(now, before)| *now >= before + 3);
+    loop {
+        cores.ring();
+        sleep(Duration::from_millis(10)).await;
+        if began.elapsed() >= LAST_ACCEPTS && obeyed(cores.turns()) && cores.connections() == 0 {
+            return;
+        }
+    }
+}
+
+fn bind(sockets: &Sockets, plan: &Plan) -> Result<Binding, Vec<String>> {
+    sockets.bind(plan.listeners.iter().map(|listener| (&*listener.name, &listener.address)))
+}
+
+/// Descriptors when every connection from clients is open and has one to an endpoint, as far as services allow.
+fn descriptors_needed(plan: &Plan, cores: usize) -> u64 {
+    let connections = u64::from(plan.process.connections);
+    let upstream: u64 = plan.services.iter().map(|service| u64::from(service.balance.limits().connections)).sum();
+    // Ours and the core's own handle.
+    let listening = (2 * plan.listeners.len() * cores) as u64;
+    connections + connections.min(upstream) + listening + SPARE_DESCRIPTORS
+}

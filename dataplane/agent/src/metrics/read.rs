@@ -1,0 +1,97 @@
+//! How values come from a snapshot to the encoder.
+
+use super::Snapshot;
+use balance::{Endpoint, Kind};
+use flow::LATENCY_BOUNDS_S;
+use prometheus_client::encoding::{MetricEncoder, NoLabelSet};
+use ring::StatsSnapshot;
+use std::fmt;
+
+/// Where one metric's values go.
+pub(super) type Out<'a> = MetricEncoder<'a>;
+/// Exemplars are not used.
+pub(super) type NoExemplar = NoLabelSet;
+type Labels<'a> = [(&'a str, &'a str)];
+
+const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// A counter without labels.
+pub(super) fn counter_of(out: &mut Out<'_>, value: u64) -> fmt::Result {
+    out.encode_counter::<NoExemplar, u64, f64>(&value, None)
+}
+
+/// A gauge without labels.
+pub(super) fn gauge_of(out: &mut Out<'_>, value: u64) -> fmt::Result {
+    out.encode_gauge(&value)
+}
+
+/// A counter with labels.
+pub(super) fn counts(out: &mut Out<'_>, labels: &Labels<'_>, value: u64) -> fmt::Result {
+    out.encode_family(&labels)?.encode_counter::<NoExemplar, u64, f64>(&value, None)
+}
+
+/// A gauge with labels.
+pub(super) fn gauges(out: &mut Out<'_>, labels: &Labels<'_>, value: u64) -> fmt::Result {
+    out.encode_family(&labels)?.encode_gauge(&value)
+}
+
+/// Constant facts.
+pub(super) fn info(out: &mut Out<'_>, facts: &Labels<'_>) -> fmt::Result {
+    out.encode_info(&facts)
+}
+
+/// Requests of every series by class; classes that never occurred are left out, but the commonest.
+pub(super) fn requests(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
+    for (key, sum) in &from.series {
+        for (class, count) in CLASSES.iter().zip(sum.classes) {
+            if count > 0 || *class == "2xx" {
+                let labels =
+                    [("listener", &*key.listener), ("route", &key.route), ("service", &key.service), ("class", class)];
+                counts(out, &labels, count)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Latencies of every series that has any: a histogram takes 19 lines, and most routes of most listeners see no traffic.
+pub(super) fn latencies(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
+    let counted = from.series.iter().filter(|(_, sum)| sum.latency.iter().any(|count| *count > 0));
+    for (key, sum) in counted {
+        let bounds = LATENCY_BOUNDS_S.iter().copied().chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(sum.latency).collect();
+        let labels = [("listener", &*key.listener), ("route", &*key.route), ("service", &*key.service)];
+        let (seconds, count) = (sum.latency_sum_ns as f64 / 1e9, sum.latency.iter().sum());
+        out.encode_family(&labels)?.encode_histogram::<NoExemplar>(seconds, count, &buckets, None)?;
+    }
+    Ok(())
+}
+
+/// What each core's runtime counts.
+pub(super) fn of_cores(
+    from: &Snapshot,
+    mut read: impl FnMut(&StatsSnapshot, &Labels<'_>) -> fmt::Result,
+) -> fmt::Result {
+    from.stats.iter().enumerate().try_for_each(|(core, stats)| read(stats, &[("core", &core.to_string())]))
+}
+
+/// What counts against a limit of each service.
+pub(super) fn of_services(from: &Snapshot, out: &mut Out<'_>, kind: Kind) -> fmt::Result {
+    let services = from.plan.iter().flat_map(|plan| &plan.services);
+    services.into_iter().try_for_each(|service| {
+        gauges(out, &[("service", &service.name)], u64::from(service.balance.budget().used(kind)))
+    })
+}
+
+/// Each endpoint of each service.
+pub(super) fn of_endpoints(
+    from: &Snapshot,
+    mut read: impl FnMut(&Endpoint, &Labels<'_>) -> fmt::Result,
+) -> fmt::Result {
+    for service in from.plan.iter().flat_map(|plan| &plan.services) {
+        for (endpoint, _) in service.balance.endpoints() {
+            read(endpoint, &[("service", &service.name), ("endpoint", &endpoint.address().to_string())])?;
+        }
+    }
+    Ok(())
+}
