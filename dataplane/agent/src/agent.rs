@@ -99,14 +99,17 @@ impl Ends {
     }
 }
 
+/// The counters of a plan's `series`, in their order.
+type PlanSeries = Arc<[Arc<Series>]>;
+
 struct Agent {
     path: PathBuf,
     /// What the current plan was compiled from.
     resources: Resources,
     plan: Arc<Plan>,
-    series: Arc<[Arc<Series>]>,
+    series: PlanSeries,
     /// Plans that some core may still use. They are freed here, not by a core that would have to wait for it.
-    old: Vec<(Arc<Plan>, Arc<[Arc<Series>]>)>,
+    old: Vec<(Arc<Plan>, PlanSeries)>,
     cores: Cores,
     sockets: Sockets,
     dns: Dns,
@@ -130,7 +133,7 @@ impl Agent {
         let binding = bind(&sockets, &draft).map_err(Refused::Start)?;
         let process = Arc::new(flow::Process::default());
         let mut cores = Cores::start(&cpus, &features, &process).map_err(|error| refused(error.to_string()))?;
-        let state = Arc::new(State::new(&cores, process, features, descriptor_limit));
+        let state = Arc::new(State::new(&cores, features, descriptor_limit));
         let admin = match &draft.process.admin {
             Some(address) => Some(Admin::start(address, state.clone()).await.map_err(refused)?),
             None => None,
@@ -262,8 +265,11 @@ impl Agent {
         self.log.set(plan.process.access_log.clone());
         self.sockets.replace(binding);
         self.resources = resources;
+        let more = plan.process.connections > self.plan.process.connections;
         self.use_plan(Arc::new(plan));
-        self.warn_of_limits();
+        if more {
+            self.warn_of_limits();
+        }
         Ok(changes)
     }
 

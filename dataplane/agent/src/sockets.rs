@@ -139,8 +139,8 @@ mod tests {
         Address::Ip(probe.local_addr().unwrap())
     }
 
-    fn bind(sockets: &Sockets, addresses: &[Address]) -> Result<Binding, Vec<String>> {
-        sockets.bind(addresses.iter().map(|address| ("web", address)))
+    fn bind(sockets: &Sockets, addresses: &[&Address]) -> Result<Binding, Vec<String>> {
+        sockets.bind(addresses.iter().map(|address| ("web", *address)))
     }
 
     fn ip(address: &Address) -> SocketAddr {
@@ -154,10 +154,10 @@ mod tests {
     fn unchanged_addresses_keep_their_sockets_and_removed_ones_close() {
         let (a, b) = (free(), free());
         let mut sockets = Sockets::new(2);
-        sockets.replace(bind(&sockets, &[a.clone(), b.clone()]).unwrap());
+        sockets.replace(bind(&sockets, &[&a, &b]).unwrap());
         let before = sockets.of_core(1, [&a, &b].into_iter());
         assert_eq!(before.len(), 2);
-        sockets.replace(bind(&sockets, &[b.clone()]).unwrap());
+        sockets.replace(bind(&sockets, &[&b]).unwrap());
         let after = sockets.of_core(1, [&b].into_iter());
         assert!(Arc::ptr_eq(&before[1], &after[0]));
         drop(before);
@@ -171,8 +171,8 @@ mod tests {
         let taken = (Address::Ip(taken.local_addr().unwrap()), taken);
         let (a, b) = (free(), free());
         let mut sockets = Sockets::new(1);
-        sockets.replace(bind(&sockets, &[a.clone()]).unwrap());
-        let failures = bind(&sockets, &[b.clone(), taken.0.clone()]).unwrap_err();
+        sockets.replace(bind(&sockets, &[&a]).unwrap());
+        let failures = bind(&sockets, &[&b, &taken.0]).unwrap_err();
         assert_eq!(failures.len(), 1);
         assert!(failures[0].starts_with(&format!("listener web: cannot listen on {}", taken.0)), "{}", failures[0]);
         assert!(TcpStream::connect(ip(&a)).is_ok());
@@ -185,15 +185,15 @@ mod tests {
         let path = directory.path().join("a.sock");
         let address = Address::Unix(path.clone().into());
         let mut sockets = Sockets::new(2);
-        drop(bind(&sockets, &[address.clone()]).unwrap());
+        drop(bind(&sockets, &[&address]).unwrap());
         assert!(!path.exists(), "a binding that was not used leaves no file");
-        sockets.replace(bind(&sockets, &[address.clone()]).unwrap());
+        sockets.replace(bind(&sockets, &[&address]).unwrap());
         assert!(path.exists());
-        sockets.replace(bind(&sockets, &[address.clone()]).unwrap());
+        sockets.replace(bind(&sockets, &[&address]).unwrap());
         assert!(path.exists());
         sockets.clear();
         assert!(!path.exists());
-        sockets.replace(bind(&sockets, &[address]).unwrap());
+        sockets.replace(bind(&sockets, &[&address]).unwrap());
         let other = directory.path().join("b.sock");
         std::fs::write(&other, "another's").unwrap();
         std::fs::rename(&other, &path).unwrap();

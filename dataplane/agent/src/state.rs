@@ -20,8 +20,6 @@ pub(crate) struct State {
     pub(crate) stats: Vec<Arc<Stats>>,
     /// When each core's clock was zero.
     pub(crate) began: Vec<Began>,
-    /// What the cores share besides plans.
-    pub(crate) process: Arc<flow::Process>,
     /// What the kernel offers.
     pub(crate) features: Features,
     /// Descriptors that the process may have.
@@ -50,12 +48,11 @@ pub(crate) struct State {
 
 impl State {
     /// The state of a process whose cores have been started.
-    pub(crate) fn new(cores: &Cores, process: Arc<flow::Process>, features: Features, descriptor_limit: u64) -> State {
+    pub(crate) fn new(cores: &Cores, features: Features, descriptor_limit: u64) -> State {
         State {
             counters: cores.counters(),
             stats: cores.stats(),
             began: cores.began(),
-            process,
             features,
             descriptor_limit,
             started: (SystemTime::now(), Instant::now()),

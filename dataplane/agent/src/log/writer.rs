@@ -4,6 +4,7 @@ use super::{Chunk, Shared};
 use crate::tell::tell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, PoisonError};
@@ -23,8 +24,6 @@ pub(super) struct Writer {
 
 enum Sink {
     Nowhere,
-    Stdout,
-    Stderr,
     File(File),
     /// It could not be opened, at this time.
     Failed(Instant),
@@ -61,15 +60,15 @@ impl Writer {
         };
     }
 
-    /// What stands for this process's own output is not opened by its path, which fails when it is a socket (as it is
-    /// under systemd) and would truncate nothing but share no offset when it is a file.
     fn open(&mut self, path: &str) -> Sink {
-        match path {
-            "/dev/stdout" => return Sink::Stdout,
-            "/dev/stderr" => return Sink::Stderr,
-            _ => {}
-        }
-        match OpenOptions::new().append(true).create(true).open(path) {
+        // Our own output is not opened by its path: that fails when it is a socket, as under systemd. A descriptor of its
+        // own shares no lock with those who tell something while this one is stuck.
+        let file = match path {
+            "/dev/stdout" => io::stdout().as_fd().try_clone_to_owned().map(File::from),
+            "/dev/stderr" => io::stderr().as_fd().try_clone_to_owned().map(File::from),
+            _ => OpenOptions::new().append(true).create(true).open(path),
+        };
+        match file {
             Ok(file) => Sink::File(file),
             Err(error) => {
                 self.failed(&format!("cannot open the access log {path}: {error}"));
@@ -88,9 +87,7 @@ impl Writer {
                 self.shared.tally.lost.fetch_add(*records, Relaxed);
                 return;
             }
-            Sink::Stdout => put(&mut io::stdout().lock(), before, lines),
-            Sink::Stderr => put(&mut io::stderr().lock(), before, lines),
-            Sink::File(file) => put(file, before, lines),
+            Sink::File(file) => file.write_all(before).and_then(|()| file.write_all(lines)),
         };
         match result {
             Ok(()) => {
@@ -111,10 +108,4 @@ impl Writer {
             tell(what);
         }
     }
-}
-
-fn put(to: &mut impl Write, before: &[u8], lines: &[u8]) -> io::Result<()> {
-    to.write_all(before)?;
-    to.write_all(lines)?;
-    to.flush()
 }
