@@ -11,16 +11,6 @@ use ring::{Buf, Error, OutBuf, Socket};
 use std::rc::Rc;
 use wire::h1::{Body, HeadEnd, Method, Parsed, Reject, Version};
 
-/// What came on a client's connection.
-#[expect(clippy::large_enum_variant, reason = "it lives for one step and is never stored")]
-pub(crate) enum Arrival {
-    Prepared(Prepared),
-    /// What came is no request, or not in time.
-    Refused(Request, Ending),
-    /// The client ended the connection, before a head was whole.
-    Gone,
-}
-
 /// The bytes of a head that was parsed.
 pub(crate) enum HeadBytes {
     /// It stands at the start of a buffer, this long.
@@ -115,34 +105,31 @@ async fn next(
     }
 }
 
-/// Reads a request's head and works out what to do with it. `closing`: it is the connection's last.
+/// Reads a request's head and works out what to do with it; `None` when the client ended the connection before one was
+/// whole. `closing`: it is the connection's last.
 pub(crate) async fn head(
     core: &Rc<Core>,
     current: &Rc<Current>,
     listener: ListenerId,
     client: &mut Client,
     closing: bool,
-) -> Arrival {
+) -> Option<Prepared> {
     let begun_ns = ring::now();
-    let Some(http) = current.http(listener) else { return Arrival::Gone };
+    let http = current.http(listener)?;
     let until_ns = begun_ns.saturating_add(http.request_timeout_ns.min(http.idle_timeout_ns));
     let parse = |bytes: &[u8]| core.scratch.borrow_mut().head.parse_request(bytes, &http.head);
     let received = &core.counters.downstream_received_bytes;
+    let refuse = |ending| Some(Prepared::Refuse(unknown(core, current, listener, begun_ns), ending));
     let result = read(&client.socket, &mut client.input, received, || until_ns, parse).await;
     match result {
         Ok(head) => {
             let prepared = prepare::request(core, current, listener, &client.source, head.bytes(), begun_ns, closing);
             head.release(&mut client.input);
-            match prepared {
-                Ok(prepared) => Arrival::Prepared(prepared),
-                Err((request, reject)) => Arrival::Refused(request, Ending::Refused(reject)),
-            }
+            Some(prepared)
         }
-        Err(NoHead::Malformed(reject)) => {
-            Arrival::Refused(unknown(core, current, listener, begun_ns), Ending::Refused(reject))
-        }
-        Err(NoHead::TimedOut) => Arrival::Refused(unknown(core, current, listener, begun_ns), Ending::RequestTimeout),
-        Err(NoHead::Ended(_) | NoHead::Broken) => Arrival::Gone,
+        Err(NoHead::Malformed(reject)) => refuse(Ending::Refused(reject)),
+        Err(NoHead::TimedOut) => refuse(Ending::RequestTimeout),
+        Err(NoHead::Ended(_) | NoHead::Broken) => None,
     }
 }
 

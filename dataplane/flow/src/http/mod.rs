@@ -17,7 +17,6 @@ mod request;
 use crate::core::Core;
 use crate::port::{Port, hang_up};
 use crate::pump;
-use arrive::Arrival;
 use prepare::Prepared;
 use ring::{Buf, Message, OutBuf, Socket};
 use std::rc::Rc;
@@ -102,17 +101,15 @@ async fn wait_for_bytes(core: &Core, client: &mut Client) -> bool {
 async fn one_request(core: &Rc<Core>, port: &Port, client: &mut Client) -> After {
     let Some((current, listener)) = port.serving(core) else { return After::Close };
     match arrive::head(core, &current, listener, client, port.is_closed()).await {
-        Arrival::Prepared(Prepared::Forward(request, head, forward)) => {
+        Some(Prepared::Forward(request, head, forward)) => {
             core.counters.active.add(1);
             let after = exchange::forward(core, client, request, head, forward).await;
             core.counters.active.sub(1);
             after
         }
-        Arrival::Prepared(Prepared::Answer(request, head, ending)) => {
-            answer::give(core, client, request, head, ending).await
-        }
-        Arrival::Refused(request, ending) => answer::refuse(core, client, request, ending).await,
-        Arrival::Gone => After::Close,
+        Some(Prepared::Answer(request, head, ending)) => answer::give(core, client, request, head, ending).await,
+        Some(Prepared::Refuse(request, ending)) => answer::refuse(core, client, request, ending).await,
+        None => After::Close,
     }
 }
 

@@ -9,7 +9,7 @@ use plan::{Action, Decision, Edits, Forward, ForwardedMode, ListenerId, Permit};
 use ring::OutBuf;
 use std::rc::Rc;
 use wire::h1::write::{write_decimal, write_field, write_fields, write_request_line};
-use wire::h1::{Body, Field, FieldName, Head, Reject};
+use wire::h1::{Body, Field, FieldName, Head};
 use wire::path::normalise;
 
 /// A request id that a client sent is taken over when it is this short.
@@ -17,12 +17,13 @@ const REQUEST_ID_BYTES: usize = 128;
 const VIA: &[u8] = b"1.1 ringway";
 
 /// What is to be done with a request.
-#[expect(clippy::large_enum_variant, reason = "it lives for one step and is never stored")]
 pub(crate) enum Prepared {
     /// Forward it, with this head.
     Forward(Request, OutBuf, Forward),
     /// Give this answer of our own (its head and body).
     Answer(Request, OutBuf, Ending),
+    /// Refuse it, and end the connection.
+    Refuse(Request, Ending),
 }
 
 /// Works out what to do with the request whose head was just parsed into the core's scratch memory.
@@ -34,7 +35,7 @@ pub(crate) fn request(
     bytes: &[u8],
     begun_ns: u64,
     closing: bool,
-) -> Result<Prepared, (Request, Reject)> {
+) -> Prepared {
     let scratch = &mut *core.scratch.borrow_mut();
     let head = &scratch.head;
     let made = core.request_id();
@@ -56,7 +57,7 @@ pub(crate) fn request(
     let path = match normalise(head.path.of(bytes), &mut scratch.path) {
         Ok(true) => &scratch.path[..],
         Ok(false) => head.path.of(bytes),
-        Err(reject) => return Err((request, reject)),
+        Err(reject) => return Prepared::Refuse(request, Ending::Refused(reject)),
     };
     let seen = plan::Request {
         method: head.method,
@@ -76,18 +77,18 @@ pub(crate) fn request(
             let path = if forward.path_rewritten { &scratch.cache.text[..] } else { path };
             let lines = Lines { request: &request, head, bytes, source, id: request.note.id() };
             lines.write(&mut out, path, &decision, &forward.permit);
-            Ok(Prepared::Forward(request, out, forward))
+            Prepared::Forward(request, out, forward)
         }
         Action::Redirect(redirect) => {
             answer::write_redirect(&mut out, core, &request, redirect.status, &scratch.cache.text, &redirect.permit);
-            Ok(Prepared::Answer(request, out, Ending::Redirected))
+            Prepared::Answer(request, out, Ending::Redirected)
         }
         Action::Respond(respond) => {
             answer::write_response(&mut out, core, &request, respond.status, &respond.permit);
-            Ok(Prepared::Answer(request, out, Ending::Responded))
+            Prepared::Answer(request, out, Ending::Responded)
         }
-        Action::NotFound => Ok(Prepared::Answer(request, out, Ending::NoRoute)),
-        Action::UnknownService(_) => Ok(Prepared::Answer(request, out, Ending::UnknownService)),
+        Action::NotFound => Prepared::Answer(request, out, Ending::NoRoute),
+        Action::UnknownService(_) => Prepared::Answer(request, out, Ending::UnknownService),
     }
 }
 
