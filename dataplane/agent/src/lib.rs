@@ -42,6 +42,7 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 ///
 /// The exit code is 0 after draining, and 1 when it could not start; then standard error says why.
 pub fn run(path: &Path, cores: Option<u32>) -> ExitCode {
+    ring::host::small_pages();
     match agent::run(path, cores) {
         Ok(()) => ExitCode::SUCCESS,
         Err(agent::Refused::Findings(findings)) => {

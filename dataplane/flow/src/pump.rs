@@ -118,11 +118,15 @@ impl Pump<'_> {
     /// Sends what `message` holds (from an attempt that failed at once) and `head`, then all of the body. What a send that
     /// failed leaves stays in `message`.
     pub(crate) async fn run(&mut self, mut head: Option<OutBuf>, message: &mut Message) -> Result<(), Broke> {
-        if let Incoming::Length(left) = self.incoming {
-            self.from.expect(*left);
-        }
         if message.length() > 0 {
             self.send(message).await?;
+        }
+        if let Some(whole) = self.whole(&mut head) {
+            message.out(whole);
+            return self.send(message).await;
+        }
+        if let Incoming::Length(left) = self.incoming {
+            self.from.expect(*left);
         }
         let mut ended = false;
         loop {
@@ -141,6 +145,31 @@ impl Pump<'_> {
                 }
             }
         }
+    }
+
+    /// The head with all of a short body that is there already: the usual case of a small message.
+    fn whole(&mut self, head: &mut Option<OutBuf>) -> Option<OutBuf> {
+        let Incoming::Length(left) = self.incoming else { return None };
+        let length = *left as usize;
+        let arrived = self.input.as_deref().unwrap_or_default();
+        if *left > COPY_BYTES as u64 || arrived.len() < length || self.outgoing != Outgoing::Plain || *left > self.limit
+        {
+            return None;
+        }
+        let mut whole = head.take()?;
+        if length > 0 {
+            whole.extend_from_slice(&arrived[..length]);
+            *left = 0;
+            let rest = self.input.take().map(|mut buf| {
+                buf.advance(length);
+                buf
+            });
+            *self.input = rest.filter(|rest| !rest.is_empty());
+            self.passed.set(self.passed.get() + length as u64);
+            self.meter.counters.body_bytes.add(length as u64);
+            self.meter.counters.body_copied_bytes.add(length as u64);
+        }
+        Some(whole)
     }
 
     async fn send(&self, message: &mut Message) -> Result<(), Broke> {

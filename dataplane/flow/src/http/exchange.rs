@@ -107,11 +107,11 @@ impl<'a> Talk<'a> {
 pub(crate) async fn forward(
     core: &Rc<Core>,
     client: &mut Client,
-    request: Request,
+    request: &Request,
     head: OutBuf,
     forward: Forward,
 ) -> After {
-    let talk = Talk::new(core, &request);
+    let talk = Talk::new(core, request);
     let permit = match upstream::request(&request.current, forward.service) {
         Ok(permit) => permit,
         Err(ending) => {

@@ -103,7 +103,7 @@ async fn one_request(core: &Rc<Core>, port: &Port, client: &mut Client) -> After
     match arrive::head(core, &current, listener, client, port.is_closed()).await {
         Some(Prepared::Forward(request, head, forward)) => {
             core.counters.active.add(1);
-            let after = exchange::forward(core, client, request, head, forward).await;
+            let after = exchange::forward(core, client, &request, head, forward).await;
             core.counters.active.sub(1);
             after
         }
