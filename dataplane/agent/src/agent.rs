@@ -30,6 +30,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 /// How long names that were never resolved hold a plan back.
 const RESOLVE: Duration = Duration::from_secs(2);
+/// How long addresses that are taken are tried again at the start.
+const FIRST_BIND: Duration = Duration::from_secs(1);
 /// How long the first plan may take to reach all cores.
 const FIRST_ORDER: Duration = Duration::from_secs(5);
 /// How long a draining core still takes connections that the kernel had accepted, with room to spare.
@@ -130,7 +132,7 @@ impl Agent {
         let wanted = cores.map_or_else(|| draft.process.cores.clone(), api::Cores::Count);
         let cpus = cores::choose(&wanted, &ring::host::cpu::allowed()).map_err(refused)?;
         let sockets = Sockets::new(cpus.len());
-        let binding = bind(&sockets, &draft).map_err(Refused::Start)?;
+        let binding = bind_at_start(&sockets, &draft).await.map_err(Refused::Start)?;
         let process = Arc::new(flow::Process::default());
         let mut cores = Cores::start(&cpus, &features, &process).map_err(|error| refused(error.to_string()))?;
         let state = Arc::new(State::new(&cores, features, descriptor_limit));
@@ -352,6 +354,18 @@ async fn all_closed(cores: &Cores) {
 
 fn bind(sockets: &Sockets, plan: &Plan) -> Result<Binding, Vec<String>> {
     sockets.bind(plan.listeners.iter().map(|listener| (&*listener.name, &listener.address)))
+}
+
+/// Binds, and tries again for a moment: a process that was killed lets go of its listeners only when the kernel has taken
+/// its rings down, a few milliseconds after its end.
+async fn bind_at_start(sockets: &Sockets, plan: &Plan) -> Result<Binding, Vec<String>> {
+    let began = Instant::now();
+    loop {
+        match bind(sockets, plan) {
+            Err(_) if began.elapsed() < FIRST_BIND => sleep(Duration::from_millis(20)).await,
+            done => return done,
+        }
+    }
 }
 
 /// Descriptors when every connection from clients is open and has one to an endpoint, as far as services allow.
