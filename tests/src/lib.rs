@@ -1,1 +1,29 @@
-//! Black-box tests.
+//! The toolbox of the black-box tests and of the demo: real processes, real sockets, strict parsers on both ends.
+//!
+//! - [`Proxy`] starts `ringway` with a configuration and ends it when dropped.
+//! - [`Origin`] is a web server of a few lines whose every answer the test writes itself.
+//! - [`Client`] writes bytes as told and reads answers strictly.
+//! - [`Metrics`] reads a page of metrics strictly.
+#![forbid(unsafe_code)]
+
+mod client;
+pub mod http;
+mod metrics;
+pub mod origin;
+pub mod peers;
+mod ports;
+mod program;
+mod proxy;
+mod stream;
+pub mod tour;
+mod wait;
+
+pub use client::Client;
+pub use http::{Answer, Head};
+pub use metrics::{Metrics, Sample};
+pub use origin::{Conversation, Origin, Seen, respond};
+pub use ports::{black_hole, free_port};
+pub use program::{build, workspace};
+pub use proxy::{Proxy, Run, check, plain, routes};
+pub use stream::Stream;
+pub use wait::{eventually, until};
