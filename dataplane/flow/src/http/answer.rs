@@ -88,7 +88,7 @@ pub(crate) async fn give(
     mut out: OutBuf,
     ending: Ending,
 ) -> After {
-    let keep = keeps(core, &request);
+    let keep = keeps(core, &request) && (ending.status().is_none() || request.outlives_errors());
     if let Some(status) = ending.status() {
         out.clear();
         write_error(&mut out, status, ending.text(), request.note.id(), !keep, request.head_only());

@@ -315,7 +315,7 @@ async fn fail(talk: &Talk<'_>, client: &mut Client, fault: Fault, destination: &
     };
     // Where the request was not taken from the client to its end, its connection cannot go on.
     let has_body = !matches!(talk.request.body, Body::None | Body::Length(0));
-    let keep = talk.request.keep_alive && (!has_body || talk.whole.get()) && !talk.core.draining.get();
+    let keep = talk.request.outlives_errors() && (!has_body || talk.whole.get()) && !talk.core.draining.get();
     let mut out = OutBuf::new();
     let head_only = talk.request.head_only();
     write_error(&mut out, status, fault.ending.text(), talk.request.note.id(), !keep, head_only);

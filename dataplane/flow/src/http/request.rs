@@ -88,6 +88,12 @@ impl Request {
         self.current.http(self.listener).map_or(FOREVER_NS, |http| http.idle_timeout_ns)
     }
 
+    /// Whether the client's connection may go on after an error. Errors never say `keep-alive`, without which an HTTP/1.0
+    /// client takes its connection for ended.
+    pub(crate) fn outlives_errors(&self) -> bool {
+        self.keep_alive && self.version == Version::Http11
+    }
+
     pub(crate) fn head_only(&self) -> bool {
         self.method == Method::Head
     }
