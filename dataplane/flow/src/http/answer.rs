@@ -102,7 +102,7 @@ pub(crate) async fn give(
     request.finish(core, &client.source, ending, Outcome { status, ..Outcome::default() });
     match (keep, read) {
         (true, true) => After::Keep,
-        (false, _) if matches!(request.body, Body::None | Body::Length(0)) => After::Close,
+        (false, _) if matches!(request.body, Body::None | Body::Length(0)) => request.close(),
         _ => After::Discard,
     }
 }

@@ -144,6 +144,7 @@ fn unknown(core: &Core, current: &Rc<Current>, listener: ListenerId, begun_ns: u
         version: Version::Http11,
         body: Body::UntilClose,
         keep_alive: false,
+        last: false,
         expects: false,
         upgrade: false,
         begun_ns,

@@ -262,7 +262,7 @@ async fn conclude(talk: &Talk<'_>, client: &mut Client, up: Option<Upstream>, re
             }
             let after = match (client, talk.whole.get()) {
                 (true, true) => After::Keep,
-                (_, true) => After::Close,
+                (_, true) => talk.request.close(),
                 (_, false) => After::Discard,
             };
             (Ending::Complete, after)
@@ -327,7 +327,7 @@ async fn fail(talk: &Talk<'_>, client: &mut Client, fault: Fault, destination: &
         (false, _) => After::Close,
         (true, true) => After::Keep,
         (true, false) if has_body => After::Discard,
-        (true, false) => After::Close,
+        (true, false) => talk.request.close(),
     }
 }
 

@@ -49,6 +49,7 @@ pub(crate) fn request(
         version: head.version,
         body: head.body,
         keep_alive: head.keep_alive && !closing,
+        last: !head.keep_alive,
         expects: head.expect_continue,
         upgrade: !head.upgrade.is_empty() && matches!(head.body, Body::None | Body::Length(0)),
         begun_ns,

@@ -1,6 +1,6 @@
 //! A request under way: what was decided, and what is remembered of it until it is counted and logged.
 
-use super::Source;
+use super::{After, Source};
 use crate::core::{Core, Current};
 use crate::ending::Ending;
 use crate::log::Record;
@@ -19,6 +19,8 @@ pub(crate) struct Request {
     pub(crate) body: Body,
     /// The client would use the connection again.
     pub(crate) keep_alive: bool,
+    /// The client said that it sends nothing behind it.
+    pub(crate) last: bool,
     /// It waits for 100 before it sends the body.
     pub(crate) expects: bool,
     /// It asks for another protocol.
@@ -96,6 +98,12 @@ impl Request {
 
     pub(crate) fn head_only(&self) -> bool {
         self.method == Method::Head
+    }
+
+    /// What follows an answer with which we end the connection, when the request was taken whole. A client that did not
+    /// expect the end may have sent more, and closing over it would destroy the answer (RFC 9112 section 9.6).
+    pub(crate) fn close(&self) -> After {
+        if self.last { After::Close } else { After::Discard }
     }
 
     /// Counts and logs the request. Its end.
