@@ -386,8 +386,13 @@ impl Upstream {
 impl Drop for Grant {
     fn drop(&mut self) {
         self.core.counters.upstream.sub(1);
-        if let Some(wanting) = self.permit.take().and_then(|permit| permit.release(self.core.index)) {
-            self.core.ring(wanting);
+        let Some(permit) = self.permit.take() else { return };
+        let budget = permit.budget().clone();
+        match permit.release(self.core.index) {
+            Some(other) => self.core.ring(other),
+            // A release names other cores only; those who wait on this one look for themselves.
+            None if budget.wanted() => self.core.ring(self.core.index),
+            None => {}
         }
     }
 }
