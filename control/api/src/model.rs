@@ -317,6 +317,8 @@ pub struct Limits {
     pub head_kib: u32,
     /// The most fields in a head.
     pub headers: u32,
+    /// The largest request body, in bytes; any if absent.
+    pub body_bytes: Option<u64>,
     /// Head begun to body ended.
     pub request_timeout: Duration,
     /// No byte either way.
@@ -331,6 +333,7 @@ impl Default for Limits {
             connections: 50_000,
             head_kib: 32,
             headers: 100,
+            body_bytes: None,
             request_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(30),

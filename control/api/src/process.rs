@@ -148,6 +148,11 @@ fn whole(of: &Value) -> Option<u64> {
     }
 }
 
+/// A whole number in a `Struct`; exact up to 2^53.
+pub(crate) fn integer(number: u64) -> Value {
+    value(Kind::NumberValue(number as f64))
+}
+
 /// A text in a `Struct`.
 pub(crate) fn text(text: &str) -> Value {
     value(Kind::StringValue(text.to_owned()))

@@ -114,6 +114,25 @@ pub(crate) fn head_kib(node: &Node, findings: &mut Findings) -> Option<u32> {
     }
 }
 
+/// The largest body: bytes with a unit, from 1 B to 1024 GiB.
+pub(crate) fn body_bytes(node: &Node, findings: &mut Findings) -> Option<u64> {
+    const FORM: &str = "a size from `1B` to `1024GiB`, such as `512KiB` or `10MiB`";
+    const UNITS: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];
+    let Value::Scalar { text, .. } = &node.value else {
+        findings.add(node.at, format!("`body` is {FORM}, not {}", node.kind()));
+        return None;
+    };
+    let count = UNITS.iter().find_map(|(unit, bytes)| text.strip_suffix(unit).map(|count| (count, *bytes)));
+    let digits = count.filter(|(count, _)| count.bytes().all(|b| b.is_ascii_digit()));
+    match digits.and_then(|(count, unit)| count.parse::<u64>().ok()?.checked_mul(unit)) {
+        Some(bytes) if (1..=1 << 40).contains(&bytes) => Some(bytes),
+        _ => {
+            findings.add(node.at, format!("`body` is {FORM}, not {}", quoted(text)));
+            None
+        }
+    }
+}
+
 /// A name that people choose, for listeners, services, routes: it stands in logs, labels and resource names.
 pub(crate) fn name<'t>(text: &'t str, at: crate::finding::At, findings: &mut Findings) -> Option<&'t str> {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);

@@ -40,6 +40,8 @@ pub const PEAK_EWMA: &str = "type.googleapis.com/ringway.v1.PeakEwma";
 pub const METADATA: &str = "ringway";
 /// Under `METADATA` of an http listener: `append`, `replace` or `keep`.
 pub const METADATA_FORWARDED: &str = "forwarded";
+/// Under `METADATA` of an http listener: the largest request body, bytes, as a whole number; absent: no limit.
+pub const METADATA_BODY_BYTES: &str = "body_bytes";
 
 /// Packs a message under the type URL that belongs to it.
 pub fn any(type_url: &str, message: &impl Message) -> Any {

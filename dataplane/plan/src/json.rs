@@ -61,6 +61,9 @@ fn http(json: &mut Json, plan: &Plan, http: &Http) {
     json.key("head_bytes").number(http.head.head_bytes as u64);
     json.key("fields").number(http.head.fields as u64);
     json.key("target_bytes").number(http.head.target_bytes as u64);
+    if http.body_bytes != u64::MAX {
+        json.key("body_bytes").number(http.body_bytes);
+    }
     json.limit("request_timeout_ms", http.request_timeout_ns);
     json.limit("idle_timeout_ms", http.idle_timeout_ns);
     json.key("access_log").boolean(http.access_log);

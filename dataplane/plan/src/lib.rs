@@ -109,6 +109,8 @@ pub struct Http {
     pub request_timeout_ns: u64,
     /// Without a byte either way, nanoseconds; `FOREVER_NS` for none.
     pub idle_timeout_ns: u64,
+    /// The longest request body, bytes; `u64::MAX` for none.
+    pub body_bytes: u64,
     /// What is done with `X-Forwarded-For` and `X-Forwarded-Proto`.
     pub forwarded: Forwarded,
     /// Requests are logged.

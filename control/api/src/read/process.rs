@@ -12,7 +12,7 @@ use crate::{
 
 const LIMITS: Words = Words {
     what: "`limits`",
-    known: &["connections", "head", "headers", "request-timeout", "idle-timeout", "drain-timeout"],
+    known: &["connections", "head", "headers", "body", "request-timeout", "idle-timeout", "drain-timeout"],
     later: &[],
 };
 const ADMIN: Words = Words { what: "`admin`", known: &["address"], later: &["tls", "allow"] };
@@ -38,6 +38,7 @@ pub(super) fn limits(node: &Node, findings: &mut Findings) -> Option<Limits> {
         request_timeout: timeout("request-timeout", defaults.request_timeout),
         idle_timeout: timeout("idle-timeout", defaults.idle_timeout),
         drain_timeout: timeout("drain-timeout", defaults.drain_timeout),
+        body_bytes: keys.read("body", findings, values::body_bytes),
         head_kib: keys.read("head", findings, values::head_kib).unwrap_or(defaults.head_kib),
     })
 }

@@ -222,8 +222,9 @@ fn respond(node: &Node, findings: &mut Findings) -> Option<Respond> {
     if body.len() > values::MAX_BODY as usize {
         findings.add(at, "`body` has at most 64 KiB");
     }
-    if matches!(status, 204 | 304) && !body.is_empty() {
-        findings.add(at, format!("an answer of status {status} has no body (RFC 9110, section 6.4.1)"));
+    let section = if status == 205 { "section 15.3.6" } else { "section 6.4.1" };
+    if matches!(status, 204 | 205 | 304) && !body.is_empty() {
+        findings.add(at, format!("an answer of status {status} has no body (RFC 9110, {section})"));
     }
     Some(Respond { status: u16::try_from(status).ok()?, body: body.to_owned() })
 }

@@ -111,6 +111,24 @@ fn the_forwarded_mode_rides_in_our_metadata() {
 }
 
 #[test]
+fn the_largest_body_rides_in_our_metadata() {
+    let text = |limits: &str| {
+        format!(
+            "listeners: {{ a: {{ address: 127.0.0.1:1, routes: [ {{ respond: {{}} }} ] }} }}\nlimits: {{ {limits} }}\n"
+        )
+    };
+    let bytes = |limits: &str| {
+        let resources = translate(&good(&text(limits)));
+        let metadata = resources.listeners[0].metadata.clone().expect("ours");
+        let value = metadata.filter_metadata[xds::METADATA].fields.get(xds::METADATA_BODY_BYTES)?.kind.clone();
+        Some(format!("{value:?}"))
+    };
+    assert_eq!(bytes("body: 10MiB").as_deref(), Some("Some(NumberValue(10485760.0))"));
+    assert_eq!(bytes("body: 1B").as_deref(), Some("Some(NumberValue(1.0))"));
+    assert_eq!(bytes("head: 1KiB"), None);
+}
+
+#[test]
 fn a_tcp_listener_is_a_tcp_proxy() {
     let resources = full();
     let db: TcpProxy = filter(&resources.listeners[3], xds::TCP_PROXY);

@@ -36,7 +36,7 @@ use prost::Message;
 use super::{address, ads, duration, number, yes};
 use crate::{
     model::{AccessLog, Document, ForwardedMode, Http, Limits, Listener, LogFormat, Protocol, Target},
-    process::text,
+    process::{integer, text},
     xds,
 };
 
@@ -48,7 +48,7 @@ pub(super) fn listener(of: &Listener, document: &Document) -> Resource {
         Protocol::Http(http) => {
             let manager = manager(&of.name, http, &document.limits, idle, log);
             let config = xds::any(xds::HTTP_CONNECTION_MANAGER, &manager);
-            (("envoy.filters.network.http_connection_manager", config), Some(forwarded(http)))
+            (("envoy.filters.network.http_connection_manager", config), Some(ours(http, &document.limits)))
         }
         Protocol::Tcp(to) => {
             let config = xds::any(xds::TCP_PROXY, &tcp(&of.name, to, idle, log));
@@ -98,9 +98,13 @@ fn manager(name: &str, http: &Http, limits: &Limits, idle: Duration, log: Vec<Lo
     }
 }
 
-/// `forwarded`'s mode. Envoy has no word for `replace`, so it always rides in our metadata as well.
-fn forwarded(http: &Http) -> Metadata {
-    let fields = HashMap::from([(xds::METADATA_FORWARDED.to_owned(), text(http.forwarded.mode.word()))]);
+/// What rides in our own metadata: `forwarded`'s mode always, because Envoy has no word for `replace`, and the largest
+/// body, for which Envoy has no word but a filter that holds whole bodies back.
+fn ours(http: &Http, limits: &Limits) -> Metadata {
+    let mut fields = HashMap::from([(xds::METADATA_FORWARDED.to_owned(), text(http.forwarded.mode.word()))]);
+    if let Some(bytes) = limits.body_bytes {
+        fields.insert(xds::METADATA_BODY_BYTES.to_owned(), integer(bytes));
+    }
     Metadata { filter_metadata: HashMap::from([(xds::METADATA.to_owned(), Struct { fields })]), ..Metadata::default() }
 }
 

@@ -147,6 +147,7 @@ fn http(
         trusted_hops: take(&mut rest.xff_num_trusted_hops),
         mode: forwarded_mode(work, place, metadata, take(&mut rest.skip_xff_append)),
     };
+    let body_bytes = body_bytes(work, place, metadata);
     let access_log = logged | !take(&mut rest.access_log).is_empty();
     filters(work, &place.field("http_filters"), take(&mut rest.http_filters));
     let specifier = rest.route_specifier.take();
@@ -168,7 +169,7 @@ fn http(
             return None;
         }
     };
-    Some(Http { head, request_timeout_ns, idle_timeout_ns, forwarded, access_log, hosts })
+    Some(Http { head, request_timeout_ns, idle_timeout_ns, body_bytes, forwarded, access_log, hosts })
 }
 
 /// Bounds on heads. A target may take half of a head: beyond, 414 says more than 431 would.
@@ -187,9 +188,7 @@ fn head(work: &mut Work<'_>, place: &Place, kib: Option<UInt32Value>, fields: Op
 
 /// The mode rides in our own metadata, because Envoy has no word for `replace`; without it Envoy's own field says it.
 fn forwarded_mode(work: &mut Work<'_>, place: &Place, metadata: Option<&Metadata>, keep: bool) -> ForwardedMode {
-    let ours = metadata.and_then(|metadata| metadata.filter_metadata.get(xds::METADATA));
-    let mode = ours.and_then(|ours| ours.fields.get(xds::METADATA_FORWARDED)).map(|mode| mode.kind.as_ref());
-    match mode {
+    match ours(metadata, xds::METADATA_FORWARDED) {
         None if keep => ForwardedMode::Keep,
         None => ForwardedMode::Append,
         Some(Some(value::Kind::StringValue(mode))) if mode == "append" => ForwardedMode::Append,
@@ -200,6 +199,29 @@ fn forwarded_mode(work: &mut Work<'_>, place: &Place, metadata: Option<&Metadata
             ForwardedMode::default()
         }
     }
+}
+
+/// The longest request body. It rides in our own metadata too: Envoy's word is a filter that holds whole bodies back.
+fn body_bytes(work: &mut Work<'_>, place: &Place, metadata: Option<&Metadata>) -> u64 {
+    match ours(metadata, xds::METADATA_BODY_BYTES) {
+        None => u64::MAX,
+        // 2^53: above, numbers of a `Struct` are not exact.
+        Some(Some(value::Kind::NumberValue(bytes)))
+            if bytes.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(bytes) =>
+        {
+            *bytes as u64
+        }
+        Some(_) => {
+            work.refuse(&place.field("metadata.ringway.body_bytes"), "must be a whole number of bytes");
+            0
+        }
+    }
+}
+
+/// A value of our own metadata: `None` when it is not there.
+fn ours<'a>(metadata: Option<&'a Metadata>, key: &str) -> Option<Option<&'a value::Kind>> {
+    let ours = metadata?.filter_metadata.get(xds::METADATA)?;
+    ours.fields.get(key).map(|value| value.kind.as_ref())
 }
 
 /// Only the router may stand; others are refused unless they say that they are optional.

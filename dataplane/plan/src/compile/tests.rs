@@ -3,10 +3,10 @@
 use super::*;
 use crate::tests::plan_of;
 use crate::{Kind, ListenerId};
-use api::Resources;
 use api::envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption, TransportSocket};
 use api::envoy_types::pb::envoy::config::route::v3::{RouteMatch, route, route_match::PathSpecifier};
-use api::envoy_types::pb::google::protobuf::BoolValue;
+use api::envoy_types::pb::google::protobuf::{BoolValue, value};
+use api::{Resources, xds};
 
 const TEXT: &str = "
 listeners:
@@ -21,7 +21,7 @@ services:
   cart: { endpoints: [10.0.0.1:80, { address: 10.0.0.2:80, weight: 2 }], connect-timeout: 250ms }
   other: { endpoints: [other.internal:8080], balance: round-robin, limits: { connections: 7 } }
   pg: { endpoints: [10.0.0.9:5432] }
-limits: { head: 16KiB, headers: 50, request-timeout: 5s, idle-timeout: 30s }
+limits: { head: 16KiB, headers: 50, body: 10MiB, request-timeout: 5s, idle-timeout: 30s }
 ";
 
 fn resources() -> Resources {
@@ -48,6 +48,7 @@ fn a_whole_configuration_compiles_without_remarks() {
     let Kind::Http(http) = &plan.listener(ListenerId(0)).kind else { panic!("{:?}", plan.listeners) };
     assert_eq!((http.head.head_bytes, http.head.fields), (16 * 1024, 50));
     assert_eq!((http.request_timeout_ns, http.idle_timeout_ns), (5_000_000_000, 30_000_000_000));
+    assert_eq!(http.body_bytes, 10 << 20);
     assert_eq!(plan.listener(ListenerId(1)).address.to_string(), "unix:/run/db.sock");
     let cart = &plan.services[0];
     assert_eq!((&*cart.name, cart.connect_timeout_ns), ("cart", 250_000_000));
@@ -244,6 +245,28 @@ fn listeners_are_refused_by_name_and_field() {
         refused(|all| all.routes.clear()),
         ["listener/web: filter_chains[0].filters.rds.route_config_name: \"web\" is not there"]
     );
+}
+
+#[test]
+fn the_largest_body_is_a_whole_number_of_our_metadata() {
+    let with = |number: f64| {
+        move |resources: &mut Resources| {
+            let metadata = resources.listeners[0].metadata.as_mut().expect("ours");
+            let ours = metadata.filter_metadata.get_mut(xds::METADATA).expect("ours");
+            let value = ours.fields.get_mut(xds::METADATA_BODY_BYTES).expect("the limit");
+            value.kind = Some(value::Kind::NumberValue(number));
+        }
+    };
+    for wrong in [0.5, -1.0, 1e16, f64::NAN, f64::INFINITY] {
+        let found = refused(with(wrong));
+        assert_eq!(found.len(), 1, "{wrong}: {found:?}");
+        assert!(found[0].contains("metadata.ringway.body_bytes: must be a whole number of bytes"), "{found:?}");
+    }
+    let mut zero = resources();
+    with(0.0)(&mut zero);
+    let plan = compile(&zero, None, 1, &Answers::default()).unwrap_or_else(|found| panic!("{found:#?}"));
+    let Kind::Http(http) = &plan.listener(ListenerId(0)).kind else { panic!("{:?}", plan.listeners) };
+    assert_eq!(http.body_bytes, 0);
 }
 
 #[test]
