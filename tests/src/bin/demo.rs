@@ -15,12 +15,26 @@ const EXAMPLE: &str = "deploy/examples/gateway.yaml";
 const PORTS: [u16; 6] = [8080, 8081, 9001, 9002, 9009, 9901];
 
 /// Ends the proxy with the demo.
-struct Proxy(Child);
+struct Proxy {
+    child: Child,
+    /// Ends the proxy when the demo is killed: it then reads the end of a pipe that only the demo holds.
+    watch: Child,
+}
+
+impl Proxy {
+    fn new(child: Child) -> std::io::Result<Proxy> {
+        let mut watch = Command::new("sh");
+        watch.args(["-c", "read _; kill $0 2>/dev/null", &child.id().to_string()]).stdin(Stdio::piped());
+        Ok(Proxy { watch: watch.spawn()?, child })
+    }
+}
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        let _gone = self.0.kill();
-        let _status = self.0.wait();
+        let _gone = self.child.kill();
+        let _status = self.child.wait();
+        let _gone = self.watch.kill();
+        let _status = self.watch.wait();
     }
 }
 
@@ -67,8 +81,8 @@ fn run(once: bool) -> Result<bool, String> {
     if once {
         return Ok(good);
     }
-    advise(&file, &folder, [web, raw, admin], proxy.0.id());
-    let status = proxy.0.wait().map_err(|error| error.to_string())?;
+    advise(&file, &folder, [web, raw, admin], proxy.child.id());
+    let status = proxy.child.wait().map_err(|error| error.to_string())?;
     Err(format!("the proxy ended: {status}"))
 }
 
@@ -107,9 +121,10 @@ fn start(program: &Path, file: &Path, folder: &Path, admin: u16) -> Result<Proxy
     let mut command = Command::new(program);
     command.arg("run").arg("-c").arg(file).stdin(Stdio::null());
     command.stdout(output("access.log")?).stderr(output("stderr.log")?);
-    let mut proxy = Proxy(command.spawn().map_err(|error| format!("{}: {error}", program.display()))?);
+    let proxy = command.spawn().and_then(Proxy::new);
+    let mut proxy = proxy.map_err(|error| format!("{}: {error}", program.display()))?;
     let told = || fs::read_to_string(folder.join("stderr.log")).unwrap_or_default();
-    let ready = until(Duration::from_secs(15), || match proxy.0.try_wait() {
+    let ready = until(Duration::from_secs(15), || match proxy.child.try_wait() {
         Ok(None) => is_ready(admin).then_some(true),
         _ => Some(false),
     });
@@ -137,7 +152,7 @@ Try it by hand, in another terminal:
 
   curl -i  -H 'Host: shop.example.com' http://127.0.0.1:{web}/cart/42
   curl -i  -H 'Host: shop.example.com' -H 'X-Beta: 1' http://127.0.0.1:{web}/items/7
-  curl -iL -H 'Host: shop.example.com' 'http://127.0.0.1:{web}/old/7?x=y'
+  curl -i  -H 'Host: shop.example.com' 'http://127.0.0.1:{web}/old/7?x=y'
   curl -i  -H 'Host: shop.example.com' -d hello http://127.0.0.1:{web}/upload
   curl -i  http://127.0.0.1:{raw}/bytes                      # through the TCP listener
   curl -s  http://127.0.0.1:{admin}/metrics | grep requests    # what was counted

@@ -63,6 +63,17 @@ fn draining_has_an_end() {
     assert_eq!(status.code(), Some(0));
     assert!(begun.elapsed() >= Duration::from_millis(450), "{:?}", begun.elapsed());
     assert!(client.try_answer("GET").map_or(true, |answer| answer.status == 503));
+}
+
+#[test]
+fn what_draining_cuts_off_is_logged_as_such() {
+    let origin = slow(60_000);
+    let mut proxy = Proxy::start(&format!("{}limits: {{ drain-timeout: 300ms }}\n", plain(&[&origin])));
+    let mut client = proxy.client();
+    client.send("GET /cut HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("it is under way", || origin.count() == 1);
+    proxy.signal("TERM");
+    proxy.ended(Duration::from_secs(5));
     assert_eq!(proxy.logged("/cut")["ending"], "drained");
 }
 

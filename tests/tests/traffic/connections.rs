@@ -181,7 +181,12 @@ fn an_idle_client_connection_is_closed_after_the_idle_timeout() {
 #[test]
 fn many_connections_at_once_on_two_cores() {
     let origin = Origin::echo();
-    let proxy = Proxy::start(&format!("{}cores: all\n", plain(&[&origin])));
+    // All of them connect at once: the origin's backlog may overflow, and a lost SYN is sent again after a second.
+    let proxy = Proxy::start(&format!(
+        "listeners:\n  web: {{ address: 127.0.0.1:$web, routes: [ {{ to: app }} ] }}\n\
+         services:\n  app: {{ endpoints: [{}], connect-timeout: 10s }}\ncores: all\n",
+        origin.address()
+    ));
     let mut clients: Vec<Client> = (0..200).map(|_| proxy.client()).collect();
     for round in 0..5 {
         for (n, client) in clients.iter_mut().enumerate() {

@@ -77,8 +77,16 @@ fn a_service_that_goes_silent_is_given_up_after_the_idle_timeout() {
 
 #[test]
 fn a_client_that_takes_nothing_is_given_up_after_the_idle_timeout() {
-    let origin = Origin::answering(|_| respond(200, "", &vec![b'x'; 50_000_000]));
-    let proxy = Proxy::start(&format!("{}limits: {{ idle-timeout: 500ms }}\n", plain(&[&origin])));
+    let origin = Origin::new(|conversation| {
+        if conversation.request().is_some() {
+            conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 131072000\r\n\r\n");
+            // More than all sockets on the way hold; what is broken off by the proxy fails at once.
+            for _ in 0..2000 {
+                conversation.send([b'x'; 65_536]);
+            }
+        }
+    });
+    let proxy = Proxy::start(&format!("{}limits: {{ idle-timeout: 800ms }}\n", plain(&[&origin])));
     let mut client = proxy.client();
     client.send("GET /stalled HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(proxy.logged("/stalled")["ending"], "client_stalled");
