@@ -64,6 +64,34 @@ fn ending_408_a_body_that_does_not_end() {
 }
 
 #[test]
+fn ending_413_a_body_that_is_too_long() {
+    let origin = Origin::echo();
+    let proxy = Proxy::start(&format!("{}limits: {{ body: 64KiB }}\n", plain(&[&origin])));
+    let mut client = proxy.client();
+    client.send("POST /just HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n").send([b'x'; 65_536]);
+    assert_eq!(client.answer().json()["body_bytes"], 65_536);
+    // Said before it comes: nothing goes upstream, and a client that waits for 100 is not told to send.
+    for (path, expect) in [("/said", ""), ("/expected", "Expect: 100-continue\r\n")] {
+        let mut client = proxy.client();
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\n{expect}Content-Length: 65537\r\n\r\n"));
+        let answer = client.answer();
+        assert_ours(&proxy, &answer, 413, "body_too_large", path);
+        assert!(client.interim.is_empty() && client.is_closed());
+    }
+    // Chunked, it shows only on the way.
+    let mut client = proxy.client();
+    client.send("POST /chunked HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for _ in 0..10 {
+        let _answered_already = client.try_send([b"2000\r\n".as_slice(), &[b'x'; 8192], b"\r\n"].concat());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let answer = client.answer();
+    assert_ours(&proxy, &answer, 413, "body_too_large", "/chunked");
+    assert!(client.is_closed());
+    assert_eq!(origin.count(), 1, "what was too long never looked whole upstream");
+}
+
+#[test]
 fn ending_413_is_the_services_word_and_passes() {
     let origin = Origin::fixed("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig");
     let proxy = Proxy::start(&plain(&[&origin]));
