@@ -15,7 +15,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Nanoseconds since the core began (since the simulation began, on a simulated core).
+/// Nanoseconds since the first core of the process began, the same on all of them (since the simulation began, on
+/// simulated cores).
 pub type Instant = u64;
 
 /// At most this many polls between two enters, so that tasks which wake each other cannot keep the core from the ring.

@@ -161,6 +161,7 @@ impl Core {
                 self.messages.slots[slot as usize].clear();
                 return Poll::Ready(Ok(()));
             }
+            State::Held if !self.sockets.may_send(socket) => return Poll::Ready(Err(Error::Reset)),
             State::Held => {
                 self.messages.slots[slot as usize].state = State::UnderWay(self.tasks.current);
                 self.start_send(socket, slot);
@@ -196,7 +197,7 @@ impl Core {
                 Ok(())
             }
         };
-        if result.is_ok() && slot.pending() > 0 && self.sockets.is_open(slot.socket) {
+        if result.is_ok() && slot.pending() > 0 && self.sockets.may_send(slot.socket) {
             self.driver.send(slot.fd, slot, completion.tag);
             return;
         }

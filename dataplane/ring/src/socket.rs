@@ -106,6 +106,12 @@ pub async fn connect(address: &Address, until_ns: u64) -> Result<Socket, Error> 
     Ok(socket)
 }
 
+/// Breaks every connection of the current core, for the end of its process: what waits for one, or uses it from now on,
+/// gets [`Error::Reset`]. What has arrived can still be taken.
+pub fn break_all() {
+    with(Core::break_all);
+}
+
 impl Socket {
     /// The next bytes; `None` at the end of the stream. Cancel-safe: bytes that arrive meanwhile stay queued.
     ///
@@ -138,6 +144,12 @@ impl Socket {
             let entry = core.sockets.at(self.index);
             entry.queued == 0 && entry.end == End::None
         })
+    }
+
+    /// Whether the connection has failed. If not, the current task is woken when it does (and by bytes that arrive): for
+    /// one that waits for something else. An end of the peer's sending (FIN) is no failure.
+    pub fn is_failed(&self) -> bool {
+        with(|core| core.look_for_failure(self.index))
     }
 
     /// Instead of a task, `token` waits: once bytes, the end, an error or `until_ns` come, [`crate::watched`] yields it.
@@ -321,8 +333,10 @@ impl Sockets {
         &mut self.entries[index as usize]
     }
 
-    pub(crate) fn is_open(&self, index: u32) -> bool {
-        self.entries[index as usize].life == Life::Open
+    /// Whether what is sent could arrive.
+    pub(crate) fn may_send(&self, index: u32) -> bool {
+        let entry = &self.entries[index as usize];
+        entry.life == Life::Open && !entry.broken
     }
 
     pub(crate) fn begin_send(&mut self, index: u32, slot: u32) -> i32 {
@@ -703,6 +717,36 @@ impl Core {
     fn still_in_line(&mut self, index: u32, generation: u32) -> bool {
         let entry = self.sockets.at(index);
         entry.generation == generation && entry.receive == Receive::InLine && entry.life == Life::Open
+    }
+
+    fn look_for_failure(&mut self, index: u32) -> bool {
+        let current = self.tasks.current;
+        let entry = self.sockets.at(index);
+        if let End::Failed(_) = entry.end {
+            return true;
+        }
+        entry.reader = current;
+        // Only an armed receive hears of it.
+        if entry.receive == Receive::Idle && entry.queued < QUEUE_FULL {
+            self.arm(index);
+        }
+        false
+    }
+
+    fn break_all(&mut self) {
+        for index in 0..self.sockets.entries.len() as u32 {
+            let entry = self.sockets.at(index);
+            if !matches!(entry.life, Life::Open | Life::Connecting) {
+                continue;
+            }
+            entry.broken = true;
+            entry.end = End::Failed(Error::Reset);
+            let sending = entry.sending;
+            if sending != NONE {
+                self.cancel(index, self.send_tag(sending));
+            }
+            self.tell(index);
+        }
     }
 
     fn cancel_receive(&mut self, index: u32) {

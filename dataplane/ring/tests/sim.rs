@@ -603,3 +603,78 @@ fn a_ring_wakes_a_core_and_stop_ends_it() {
     world.with_node(node, || assert_eq!(ring::now() % 1000, ring::now() % 1000));
     world.check_leaks();
 }
+
+#[test]
+fn breaking_all_ends_whatever_waits_for_a_connection() {
+    each_seed(30, |seed| {
+        let mut choice = Choice(seed);
+        let mut world = World::new(seed, Faults::none());
+        let address = at("127.0.0.1:80");
+        // It takes nothing and says nothing.
+        server(&mut world, &config(&mut choice), address.clone(), |socket| async move {
+            ring::sleep_until(200 * SECOND).await;
+            drop(socket);
+        });
+        let ended = Rc::new(Cell::new(0));
+        let told = ended.clone();
+        let node = world.node(&config(&mut choice), move |_, _| {
+            for sends in [true, false] {
+                let (address, told) = (address.clone(), told.clone());
+                ring::spawn(async move {
+                    let socket = ring::connect(&address, FOREVER).await.unwrap();
+                    let result = match sends {
+                        true => send_all(&socket, 0, 100_000_000, Choice(1)).await,
+                        false => socket.recv(FOREVER).await.map(drop),
+                    };
+                    assert_eq!(result, Err(Error::Reset));
+                    // And what comes after is refused, not begun.
+                    let mut message = Message::new();
+                    message.fixed(b"more");
+                    assert_eq!(socket.send(&mut message, FOREVER).await, Err(Error::Reset));
+                    assert!(socket.is_failed());
+                    told.set(told.get() + 1);
+                });
+            }
+        });
+        world.run(SECOND);
+        assert_eq!(ended.get(), 0);
+        world.with_node(node, ring::break_all);
+        let now = world.now_ns();
+        assert!(world.run_until(now + SECOND, || ended.get() == 2), "{} of 2", ended.get());
+        world.check_leaks();
+    });
+}
+
+#[test]
+fn a_task_that_waits_for_something_else_hears_of_a_reset_but_not_of_an_end() {
+    let heard_ns = |fin: bool| {
+        let mut world = World::new(1, Faults::none());
+        let address = at("127.0.0.1:80");
+        let heard = Rc::new(Cell::new(None));
+        let told = heard.clone();
+        server(&mut world, &Config::default(), address.clone(), move |socket| {
+            let told = told.clone();
+            async move {
+                assert!(socket.recv(FOREVER).await.unwrap().is_some());
+                let failed = ring::wait_until(100 * SECOND, || socket.is_failed().then_some(())).await;
+                told.set(failed.map(|()| ring::now()));
+            }
+        });
+        world.node(&Config::default(), move |_, _| {
+            ring::spawn(async move {
+                let socket = ring::connect(&address, FOREVER).await.unwrap();
+                send_all(&socket, 0, 100, Choice(1)).await.unwrap();
+                ring::sleep_until(5 * SECOND).await;
+                match fin {
+                    true => socket.shutdown_write(),
+                    false => return socket.reset_on_close(),
+                }
+                ring::sleep_until(150 * SECOND).await;
+            });
+        });
+        world.run(200 * SECOND);
+        heard.get()
+    };
+    assert!(heard_ns(false).is_some_and(|at| at < 6 * SECOND));
+    assert_eq!(heard_ns(true), None);
+}

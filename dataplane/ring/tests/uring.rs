@@ -168,3 +168,23 @@ fn a_watched_socket_yields_its_token_and_another_thread_wakes_the_core() {
     wake.ring();
     assert_eq!(told.recv_timeout(wait).unwrap(), 0);
 }
+
+#[test]
+fn all_cores_tell_the_same_time() {
+    let time = || {
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let features = probe().unwrap();
+            ring::run(&Config::default(), &features, move |_, _| {
+                tell.send(ring::now()).unwrap();
+                ring::stop();
+            })
+            .unwrap();
+        });
+        told.recv().unwrap()
+    };
+    let first = time();
+    std::thread::sleep(Duration::from_millis(30));
+    let second = time();
+    assert!(second >= first + 30_000_000, "a core that begins later has a later time: {first}, {second}");
+}

@@ -14,6 +14,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;
 
@@ -28,7 +29,14 @@ pub(crate) struct UringDriver {
     groups: [BufferRing; 2],
     wake: Wake,
     woken: Box<u64>,
-    began: Instant,
+    origin: Instant,
+}
+
+/// When the clock of every core of this process was zero: they share endpoint state that has times in it.
+#[expect(clippy::disallowed_methods, reason = "the driver is where time comes from")]
+fn origin() -> Instant {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    *ORIGIN.get_or_init(Instant::now)
 }
 
 impl UringDriver {
@@ -52,13 +60,13 @@ impl UringDriver {
             groups: [small, large],
             wake,
             woken: Box::new(0),
-            began: Instant::now(),
+            origin: origin(),
         })
     }
 
     #[inline]
     pub(crate) fn now_ns(&self) -> u64 {
-        self.began.elapsed().as_nanos() as u64
+        self.origin.elapsed().as_nanos() as u64
     }
 
     #[inline]
