@@ -36,6 +36,8 @@ const FIRST_BIND: Duration = Duration::from_secs(1);
 const FIRST_ORDER: Duration = Duration::from_secs(5);
 /// How long a draining core still takes connections that the kernel had accepted, with room to spare.
 const LAST_ACCEPTS: Duration = Duration::from_millis(100);
+/// How long connections that are cut off may take to end.
+const LAST_ENDINGS: Duration = Duration::from_millis(500);
 /// How long the last log records may take.
 const LAST_RECORDS: Duration = Duration::from_secs(1);
 /// Descriptors beside connections: rings, logs, admin pages, resolver.
@@ -307,16 +309,17 @@ impl Agent {
         let before = (std::mem::replace(&mut self.plan, plan.clone()), std::mem::replace(&mut self.series, series));
         self.old.push(before);
         drop(self.state.show(plan));
-        self.order(false);
+        self.order(false, false);
     }
 
-    fn order(&mut self, drain: bool) {
+    fn order(&mut self, drain: bool, cut: bool) {
         let Agent { cores, plan, series, sockets, .. } = self;
         cores.order(|core| Order {
             plan: plan.clone(),
             series: series.clone(),
             sockets: sockets.of_core(core, plan.listeners.iter().map(|listener| &listener.address)),
             drain,
+            cut,
         });
     }
 
@@ -328,11 +331,20 @@ impl Agent {
         tell(format_args!("draining {} connections, at most {} s", self.cores.connections(), longest.as_secs_f32()));
         // Our own handles must not keep the kernel queueing connections that nobody will accept.
         self.sockets.clear();
-        self.order(true);
-        tokio::select! {
-            () = all_closed(&self.cores) => tell("drained"),
-            () = sleep(longest) => tell(format_args!("drain-timeout: {} connections are cut off", self.cores.connections())),
-            () = ends.come() => tell(format_args!("ended at once: {} connections are cut off", self.cores.connections())),
+        self.order(true, false);
+        let why = tokio::select! {
+            () = all_closed(&self.cores) => None,
+            () = sleep(longest) => Some("drain-timeout"),
+            () = ends.come() => Some("ended at once"),
+        };
+        match why {
+            None => tell("drained"),
+            Some(why) => {
+                tell(format_args!("{why}: {} connections are cut off", self.cores.connections()));
+                self.order(true, true);
+                // So that they are counted and logged; what does not end by this ends with the process.
+                let _ = timeout(LAST_ENDINGS, all_closed(&self.cores)).await;
+            }
         }
         self.log.finish(LAST_RECORDS).await;
     }

@@ -1,6 +1,7 @@
 //! A core as its tasks see it: the newest plan with what this core keeps for it, the idle connections, the counters.
 
 use crate::counters::{Counters, Series};
+use crate::ending::{Blame, Ending};
 use crate::order::{Order, Process, Start};
 use crate::port::{self, Port};
 use crate::table::Table;
@@ -26,6 +27,8 @@ pub(crate) struct Core {
     pub(crate) idle: RefCell<Table<Idle>>,
     pub(crate) pooled: RefCell<Table<Pooled>>,
     pub(crate) draining: Cell<bool>,
+    /// Draining is over: what is left was cut off.
+    pub(crate) cut: Cell<bool>,
     current: RefCell<Option<Rc<Current>>>,
     ports: RefCell<Vec<Rc<Port>>>,
     id_prefix: u64,
@@ -65,6 +68,7 @@ pub fn start(start: Start) {
         idle: RefCell::new(Table::new()),
         pooled: RefCell::new(Table::new()),
         draining: Cell::new(false),
+        cut: Cell::new(false),
         current: RefCell::new(None),
         ports: RefCell::default(),
         id_prefix: start.id_prefix,
@@ -130,6 +134,13 @@ impl Core {
         }
     }
 
+    /// Counts how a request or a tunnel ended; what ended because it was cut off at the end of draining ended by that.
+    pub(crate) fn ended(&self, ending: Ending) -> Ending {
+        let ending = if self.cut.get() && ending.blame() != Blame::Nobody { Ending::Drained } else { ending };
+        self.counters.ended(ending);
+        ending
+    }
+
     fn apply(self: &Rc<Self>, order: Order) {
         let before = self.current.borrow_mut().take();
         let current = Rc::new(Current {
@@ -161,6 +172,11 @@ impl Core {
         }
         drop(ports);
         self.close_idle_of_closed_ports();
+        if order.cut {
+            self.cut.set(true);
+            ring::break_all();
+            current.services.iter().for_each(upstream::Upstreams::wake_first);
+        }
         self.counters.generation.sub(self.counters.generation.value());
         self.counters.generation.add(current.plan.generation);
     }

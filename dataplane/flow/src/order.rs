@@ -19,6 +19,8 @@ pub struct Order {
     pub sockets: Arc<[Arc<Bound>]>,
     /// Stop accepting, and end connections with their request under way.
     pub drain: bool,
+    /// Cut off what is left at the end of draining: every connection breaks.
+    pub cut: bool,
 }
 
 /// What all cores of a process share besides plans.

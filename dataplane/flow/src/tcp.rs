@@ -37,7 +37,7 @@ pub(crate) async fn serve(core: Rc<Core>, port: Rc<Port>, socket: Socket) {
                 (ending, Carried::default(), None)
             }
         };
-        core.counters.ended(ending);
+        let ending = core.ended(ending);
         let duration_ns = ring::now().saturating_sub(begun_ns);
         current.record(&core, decision.series, 0, duration_ns);
         if matches!(&current.plan.listener(decision.listener).kind, Kind::Tcp(tcp) if tcp.access_log) {

@@ -158,6 +158,9 @@ pub(crate) async fn connection(
 ) -> Result<Upstream, Ending> {
     let upstreams = &current.services[service.0 as usize];
     loop {
+        if core.cut.get() {
+            return Err(Ending::Drained);
+        }
         let endpoint = tried.choose(upstreams, retries)?;
         let held = Held { current: current.clone(), service: service.0, endpoint: endpoint.into() };
         let flight = Endpoint::begin(held);
@@ -282,7 +285,12 @@ impl Upstreams {
         let budget = self.service.budget();
         let place = Budget::try_pending(budget.clone(), self.service.limits()).ok_or(Ending::Overloaded)?;
         let me = InLine::new(core, &self.line);
-        let granted = ring::wait_until(until_ns, || if me.is_first() { self.as_first(core, pool) } else { None }).await;
+        let look = || match () {
+            () if core.cut.get() => Some(None),
+            () if me.is_first() => self.as_first(core, pool).map(Some),
+            () => None,
+        };
+        let granted = ring::wait_until(until_ns, look).await.flatten();
         drop(me);
         drop(place);
         if let Some(next) = budget.settle(core.index) {
@@ -308,7 +316,7 @@ impl Upstreams {
         })
     }
 
-    fn wake_first(&self) {
+    pub(crate) fn wake_first(&self) {
         if let Some(task) = self.line.borrow().front() {
             ring::wake_task(*task);
         }

@@ -60,6 +60,12 @@ fn status_of(out: &[u8]) -> u16 {
     digits.iter().fold(0, |status, digit| status * 10 + u16::from(digit.wrapping_sub(b'0')))
 }
 
+/// How long the body is of a message that was written here.
+pub(crate) fn body_bytes(message: &[u8]) -> u64 {
+    let head = message.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    head.map_or(0, |head| (message.len() - head - 4) as u64)
+}
+
 /// Writes whether the connection goes on, where that must be said.
 pub(crate) fn write_persistence(out: &mut Vec<u8>, request: &Request, keep: bool) {
     if !keep {
@@ -93,13 +99,15 @@ pub(crate) async fn give(
         out.clear();
         write_error(&mut out, status, ending.text(), request.note.id(), !keep, request.head_only());
     }
-    let (status, until_ns) = (status_of(&out), ring::now().saturating_add(request.idle_ns()));
+    let (status, sent_bytes) = (status_of(&out), body_bytes(&out));
+    let until_ns = ring::now().saturating_add(request.idle_ns());
     if !send(core, client, out, until_ns).await {
         request.finish(core, &client.source, Ending::ClientGone, Outcome { status, ..Outcome::default() });
         return After::Close;
     }
-    let read = keep && skip(client, &request).await;
-    request.finish(core, &client.source, ending, Outcome { status, ..Outcome::default() });
+    let mut received_bytes = 0;
+    let read = keep && skip(core, client, &request, &mut received_bytes).await;
+    request.finish(core, &client.source, ending, Outcome { status, received_bytes, sent_bytes, ..Outcome::default() });
     match (keep, read) {
         (true, true) => After::Keep,
         (false, _) if matches!(request.body, Body::None | Body::Length(0)) => request.close(),
@@ -113,13 +121,15 @@ pub(crate) async fn refuse(core: &Rc<Core>, client: &mut Client, request: Reques
     let mut out = OutBuf::new();
     write_error(&mut out, status, ending.text(), request.note.id(), true, request.head_only());
     let until_ns = ring::now().saturating_add(request.idle_ns());
+    let sent_bytes = body_bytes(&out);
     let sent = send(core, client, out, until_ns).await;
-    request.finish(core, &client.source, ending, Outcome { status, ..Outcome::default() });
+    let sent_bytes = if sent { sent_bytes } else { 0 };
+    request.finish(core, &client.source, ending, Outcome { status, sent_bytes, ..Outcome::default() });
     if sent { After::Discard } else { After::Close }
 }
 
-/// Reads the request's body and forgets it. `false`: it is malformed, too long, or does not come.
-async fn skip(client: &mut Client, request: &Request) -> bool {
+/// Reads the request's body and forgets it, adding up its bytes. `false`: it is malformed, too long, or does not come.
+async fn skip(core: &Core, client: &mut Client, request: &Request, bytes: &mut u64) -> bool {
     let mut body = Incoming::of(request.body);
     let mut skipped = 0;
     let until_ns = request.arrive_by_ns().min(ring::now().saturating_add(request.idle_ns()));
@@ -129,7 +139,11 @@ async fn skip(client: &mut Client, request: &Request) -> bool {
         }
         let buf = match client.input.take() {
             Some(buf) => Some(buf),
-            None => client.socket.recv(until_ns).await.ok().flatten(),
+            None => {
+                let buf = client.socket.recv(until_ns).await.ok().flatten();
+                core.counters.downstream_received_bytes.add(buf.as_ref().map_or(0, |buf| buf.len() as u64));
+                buf
+            }
         };
         let Some(mut buf) = buf else { return false };
         skipped += buf.len() as u64;
@@ -137,12 +151,16 @@ async fn skip(client: &mut Client, request: &Request) -> bool {
             Incoming::Length(left) => {
                 let taken = (*left).min(buf.len() as u64);
                 *left -= taken;
+                *bytes += taken;
                 buf.advance(taken as usize);
                 *left == 0
             }
             Incoming::Chunked(chunked) => loop {
                 match chunked.next(&buf) {
-                    Ok(Piece::Data { skip, length }) => buf.advance(skip + length),
+                    Ok(Piece::Data { skip, length }) => {
+                        *bytes += length as u64;
+                        buf.advance(skip + length);
+                    }
                     Ok(Piece::More) => {
                         buf.truncate(0);
                         break false;

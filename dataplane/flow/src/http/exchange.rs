@@ -1,5 +1,6 @@
 //! A request and its answer, at the same time: the body goes up while the answer comes down.
 
+use super::answer::body_bytes;
 use super::reply::{self, Replied};
 use super::request::{Outcome, Request};
 use super::{After, Client, send};
@@ -17,6 +18,8 @@ use std::rc::Rc;
 use wire::h1::Body;
 use wire::h1::write::write_error;
 
+/// How long an answer may take before the client is looked after.
+const LOOK_NS: u64 = 100_000_000;
 /// Times that a pooled connection may turn out to be closed before we give up.
 const STALE: u32 = 3;
 
@@ -42,6 +45,10 @@ pub(crate) struct Talk<'a> {
     pub(crate) status: Cell<u16>,
     up: Cell<u64>,
     pub(crate) down: Cell<u64>,
+    /// When the client is looked after, should the answer not have begun.
+    look_ns: Cell<u64>,
+    /// The client reset its connection.
+    gone: Cell<bool>,
 }
 
 /// Why an exchange failed.
@@ -75,6 +82,8 @@ impl<'a> Talk<'a> {
             status: Cell::new(0),
             up: Cell::new(0),
             down: Cell::new(0),
+            look_ns: Cell::new(ring::now() + LOOK_NS),
+            gone: Cell::new(false),
         }
     }
 
@@ -95,6 +104,23 @@ impl<'a> Talk<'a> {
         if self.upstream_ns.get() == 0 && self.sent_ns.get() > 0 {
             self.upstream_ns.set(ring::now().saturating_sub(self.sent_ns.get()).max(1));
         }
+    }
+
+    /// When the wait for the answer's head ends, looked at whenever the task wakes. An answer that takes its time is
+    /// waited for with an eye on the client: the wait ends at once when it resets its connection. Most answers come
+    /// before that begins, and cost nothing for it.
+    pub(crate) fn head_by_ns(&self, client: &Socket) -> u64 {
+        let by_ns = self.answer_by_ns.get().min(self.last_ns.get().saturating_add(self.request.idle_ns()));
+        if ring::now() < self.look_ns.get() {
+            return by_ns.min(self.look_ns.get());
+        }
+        self.gone.set(client.is_failed());
+        if self.gone.get() { 0 } else { by_ns }
+    }
+
+    /// What it means that the answer's head did not come in time.
+    pub(crate) fn late(&self) -> Ending {
+        if self.gone.get() { Ending::ClientGone } else { Ending::UpstreamTimeout }
     }
 
     /// Whether the client may be told that its connection goes on.
@@ -170,7 +196,7 @@ async fn exchange(
         input: if has_body { input } else { &mut nothing },
         deadline_ns: &talk.arrive_by_ns,
         idle_ns: talk.request.idle_ns(),
-        limit: u64::MAX,
+        limit: talk.request.body_limit(),
         passed: &talk.up,
         started: &started,
         meter: Meter::up(&talk.core.counters),
@@ -321,7 +347,9 @@ async fn fail(talk: &Talk<'_>, client: &mut Client, fault: Fault, destination: &
     write_error(&mut out, status, fault.ending.text(), talk.request.note.id(), !keep, head_only);
     talk.status.set(status);
     let until_ns = ring::now().saturating_add(talk.request.idle_ns());
+    let sent_bytes = body_bytes(&out);
     let sent = send(talk.core, client, out, until_ns).await;
+    talk.down.set(if sent { sent_bytes } else { 0 });
     finish(talk, client, fault.ending, destination);
     match (sent, keep) {
         (false, _) => After::Close,

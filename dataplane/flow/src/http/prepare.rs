@@ -73,6 +73,9 @@ pub(crate) fn request(
     request.decision = Some(decision);
     request.series = decision.series;
     let mut out = OutBuf::new();
+    if matches!(head.body, Body::Length(length) if length > request.body_limit()) {
+        return Prepared::Answer(request, out, Ending::BodyTooLarge);
+    }
     match decision.action {
         Action::Forward(forward) => {
             let path = if forward.path_rewritten { &scratch.cache.text[..] } else { path };

@@ -47,10 +47,9 @@ pub(crate) async fn pass_on(
     let method = talk.request.method;
     for _ in 0..=INTERIM {
         let parse = |bytes: &[u8]| core.scratch.borrow_mut().head.parse_response(bytes, method, &LIMITS);
-        let stalled = || talk.answer_by_ns.get().min(talk.last_ns.get().saturating_add(talk.request.idle_ns()));
-        let head = arrive::read(from, input, &core.counters.upstream_received_bytes, stalled, parse)
+        let head = arrive::read(from, input, &core.counters.upstream_received_bytes, || talk.head_by_ns(to), parse)
             .await
-            .map_err(|none| talk.fault(no_head(none)))?;
+            .map_err(|none| talk.fault(no_head(talk, none)))?;
         talk.answered();
         let status = core.scratch.borrow().head().status;
         let mut out = OutBuf::new();
@@ -88,10 +87,10 @@ pub(crate) async fn pass_on(
     Err(talk.fault(Ending::UpstreamUnasked))
 }
 
-fn no_head(none: NoHead) -> Ending {
+fn no_head(talk: &Talk<'_>, none: NoHead) -> Ending {
     match none {
         NoHead::Malformed(reject) => Ending::UpstreamInvalid(reject),
-        NoHead::TimedOut => Ending::UpstreamTimeout,
+        NoHead::TimedOut => talk.late(),
         NoHead::Ended(_) | NoHead::Broken => Ending::UpstreamReset,
     }
 }
@@ -119,9 +118,10 @@ async fn pass_body(
         started: &talk.begun,
         meter: Meter::down(&talk.core.counters),
     };
+    // From here on, however the exchange breaks: an answer that ends with its connection must not look complete.
+    talk.cut.set(outgoing == Outgoing::Plain && !client);
     let result = pump.run(Some(head), &mut message).await;
     result.map_err(|broke| {
-        talk.cut.set(outgoing == Outgoing::Plain && !client);
         talk.fault(match broke {
             Broke::From(Error::TimedOut) => Ending::UpstreamTimeout,
             Broke::Malformed(reject) if !talk.begun.get() => Ending::UpstreamInvalid(reject),

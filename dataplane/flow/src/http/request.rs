@@ -96,6 +96,11 @@ impl Request {
         self.keep_alive && self.version == Version::Http11
     }
 
+    /// The most bytes of body that it may have.
+    pub(crate) fn body_limit(&self) -> u64 {
+        self.current.http(self.listener).map_or(u64::MAX, |http| http.body_bytes)
+    }
+
     pub(crate) fn head_only(&self) -> bool {
         self.method == Method::Head
     }
@@ -109,7 +114,7 @@ impl Request {
     /// Counts and logs the request. Its end.
     pub(crate) fn finish(&self, core: &Core, source: &Source, ending: Ending, outcome: Outcome<'_>) {
         let duration_ns = ring::now().saturating_sub(self.begun_ns);
-        core.counters.ended(ending);
+        let ending = core.ended(ending);
         self.current.record(core, self.series, outcome.status, duration_ns);
         if self.current.http(self.listener).is_some_and(|http| http.access_log) {
             self.log(core, source, ending, outcome, duration_ns);
