@@ -207,6 +207,18 @@ fn examples_pass_check() {
     assert!(count >= 3);
 }
 
+#[test]
+fn the_page_of_the_language_passes_check_and_names_every_ending() {
+    let page = fs::read_to_string(workspace().join("deploy/CONFIGURATION.md")).unwrap();
+    let (_, block) = page.split_once("```yaml\n").expect("a block");
+    let (text, _) = block.split_once("```").expect("its end");
+    let output = check(text);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for ending in flow::LABELS {
+        assert!(page.contains(&format!("`{ending}`")), "{ending} is not on the page");
+    }
+}
+
 /// The names of metrics as they stand on the page, from the list that a snapshot test of `agent` holds.
 fn metric_names() -> BTreeSet<String> {
     let list = fs::read_to_string(workspace().join("dataplane/agent/src/metrics/names.txt")).unwrap();
