@@ -93,6 +93,10 @@ pub(crate) struct Pump<'a> {
     pub(crate) passed: &'a Cell<u64>,
     /// A send has begun.
     pub(crate) started: &'a Cell<bool>,
+    /// Something was handed to the kernel, in this attempt or one before.
+    pub(crate) sent: &'a Cell<bool>,
+    /// All of the body stands in a message, or was sent.
+    pub(crate) filled: &'a Cell<bool>,
     pub(crate) meter: Meter<'a>,
 }
 
@@ -120,6 +124,9 @@ impl Pump<'_> {
     pub(crate) async fn run(&mut self, mut head: Option<OutBuf>, message: &mut Message) -> Result<(), Broke> {
         if message.length() > 0 {
             self.send(message).await?;
+        }
+        if self.filled.get() {
+            return Ok(());
         }
         if let Some(whole) = self.whole(&mut head) {
             message.out(whole);
@@ -176,11 +183,14 @@ impl Pump<'_> {
         self.started.set(true);
         let length = message.length() as u64;
         let stalled = ring::now().saturating_add(self.idle_ns);
-        std::future::poll_fn(|context| {
+        let result = std::future::poll_fn(|context| {
             Pin::new(&mut self.to.send(message, stalled.min(self.deadline_ns.get()))).poll(context)
         })
-        .await
-        .map_err(Broke::To)?;
+        .await;
+        if result.is_ok() || message.sent() > 0 {
+            self.sent.set(true);
+        }
+        result.map_err(Broke::To)?;
         self.meter.sent.add(length);
         Ok(())
     }
@@ -198,6 +208,7 @@ impl Pump<'_> {
     fn fill(&mut self, head: &mut Option<OutBuf>, message: &mut Message, ended: bool) -> Result<bool, Broke> {
         let mut round = self.gather()?;
         round.done |= ended;
+        self.filled.set(round.done);
         self.passed.set(self.passed.get() + round.total as u64);
         if self.passed.get() > self.limit {
             return Err(Broke::TooLarge);

@@ -38,6 +38,10 @@ pub(crate) struct Talk<'a> {
     upstream_ns: Cell<u64>,
     /// The client has got bytes of the final answer, or a part of one may be under way to it.
     pub(crate) begun: Cell<bool>,
+    /// Something of the request was sent: it must not be sent again.
+    sent: Cell<bool>,
+    /// All of the request stands in the message that is to be sent, or was.
+    filled: Cell<bool>,
     /// The request was sent whole.
     whole: Cell<bool>,
     /// Only a reset shows the client that the answer was cut short.
@@ -77,6 +81,8 @@ impl<'a> Talk<'a> {
             sent_ns: Cell::new(0),
             upstream_ns: Cell::new(0),
             begun: Cell::new(false),
+            sent: Cell::new(false),
+            filled: Cell::new(false),
             whole: Cell::new(false),
             cut: Cell::new(false),
             status: Cell::new(0),
@@ -199,11 +205,13 @@ async fn exchange(
         limit: talk.request.body_limit(),
         passed: &talk.up,
         started: &started,
+        sent: &talk.sent,
+        filled: &talk.filled,
         meter: Meter::up(&talk.core.counters),
     };
     if !has_body {
         if let Err(broke) = send_head(&mut body, head, message).await {
-            return sent_in_vain(talk, broke, message, reused);
+            return sent_in_vain(talk, broke, reused);
         }
         talk.sent_ns.set(ring::entered_at());
         talk.request_is_whole(forward);
@@ -238,7 +246,7 @@ async fn with_body(
                 return Attempt::Ended(down.await);
             }
             // The service takes no more: it may have answered all the same.
-            Either::First(Err(Broke::To(error))) if talk.up.get() > 0 && error != Error::TimedOut && !reused => {
+            Either::First(Err(Broke::To(error))) if talk.sent.get() && error != Error::TimedOut => {
                 talk.request_is_whole(forward);
                 talk.whole.set(false);
                 return Attempt::Ended(down.await);
@@ -246,22 +254,14 @@ async fn with_body(
             Either::First(Err(broke)) => broke,
         }
     };
-    if let Broke::To(error) = broke
-        && error != Error::TimedOut
-        && message.sent() > 0
-    {
-        talk.request_is_whole(forward);
-        talk.whole.set(false);
-        return Attempt::Ended(reply::pass_on(talk, upstream, answer_input, client).await);
-    }
-    sent_in_vain(talk, broke, message, reused)
+    sent_in_vain(talk, broke, reused)
 }
 
 /// The request could not be sent to its end.
-fn sent_in_vain(talk: &Talk<'_>, broke: Broke, message: &Message, reused: bool) -> Attempt {
+fn sent_in_vain(talk: &Talk<'_>, broke: Broke, reused: bool) -> Attempt {
     let ending = match broke {
         Broke::To(Error::TimedOut) => Ending::UpstreamTimeout,
-        Broke::To(_) if reused && message.sent() == 0 => return Attempt::Stale,
+        Broke::To(_) if reused && !talk.sent.get() && !talk.begun.get() => return Attempt::Stale,
         Broke::To(_) => Ending::UpstreamReset,
         Broke::From(Error::TimedOut) => Ending::RequestTimeout,
         Broke::From(_) | Broke::Ended => Ending::ClientGone,

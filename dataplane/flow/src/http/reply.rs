@@ -6,6 +6,7 @@ use super::exchange::{Fault, Talk};
 use crate::ending::Ending;
 use crate::pump::{Broke, Incoming, Meter, Outgoing, Pump};
 use ring::{Buf, Error, Message, OutBuf, Socket};
+use std::cell::Cell;
 use wire::h1::write::{write_decimal, write_field, write_fields, write_status_line};
 use wire::h1::{Body, Field, FieldName, Head, Limits, Version};
 
@@ -116,6 +117,8 @@ async fn pass_body(
         limit: u64::MAX,
         passed: &talk.down,
         started: &talk.begun,
+        sent: &Cell::new(false),
+        filled: &Cell::new(false),
         meter: Meter::down(&talk.core.counters),
     };
     // From here on, however the exchange breaks: an answer that ends with its connection must not look complete.
