@@ -56,6 +56,12 @@ pub(crate) struct Idle {
     pub(crate) port: Rc<Port>,
 }
 
+impl Idle {
+    /// What a core's table holds for one, beside the ring's own entry.
+    #[cfg(test)]
+    pub(crate) const TABLE_BYTES: usize = Table::<Idle>::PLACE_BYTES;
+}
+
 /// Starts the tasks of a core; called on the core's thread, as the first thing that it does.
 pub fn start(start: Start) {
     let core = Rc::new(Core {
@@ -155,14 +161,14 @@ impl Core {
             self.draining.set(true);
         } else {
             for (index, listener) in current.plan.listeners.iter().enumerate() {
-                let kept = old.iter().find(|port| port.is_for(&listener.address) && !port.is_closed());
+                let kept = old.iter().find(|port| port.is_for(listener));
                 let id = ListenerId(index as u16);
                 match (kept, order.sockets.get(index)) {
                     (Some(port), _) => {
                         port.listener.set(Some(id));
                         ports.push(port.clone());
                     }
-                    (None, Some(bound)) => ports.extend(port::open(self, &listener.address, id, bound)),
+                    (None, Some(bound)) => ports.extend(port::open(self, listener, id, bound)),
                     (None, None) => {}
                 }
             }

@@ -28,11 +28,13 @@ pub(crate) struct Port {
     /// The plan by which a port that closed serves what it had accepted.
     pub(crate) last: RefCell<Option<(Rc<Current>, ListenerId)>>,
     acceptor: Cell<TaskId>,
+    http: bool,
 }
 
 impl Port {
-    pub(crate) fn is_for(&self, address: &balance::Address) -> bool {
-        self.address == *address
+    /// Whether it can go on for this listener, under another plan.
+    pub(crate) fn is_for(&self, listener: &plan::Listener) -> bool {
+        self.address == listener.address && self.http == is_http(listener) && !self.is_closed()
     }
 
     /// The plan and the listener by which a connection is served now.
@@ -55,25 +57,27 @@ impl Port {
 }
 
 /// Begins to accept on a socket of an address.
-pub(crate) fn open(
-    core: &Rc<Core>,
-    address: &balance::Address,
-    id: ListenerId,
-    bound: &Arc<Bound>,
-) -> Option<Rc<Port>> {
-    let listener = ring::host::share(bound).and_then(Listener::new);
-    let Ok(listener) = listener else {
+pub(crate) fn open(core: &Rc<Core>, listener: &plan::Listener, id: ListenerId, bound: &Arc<Bound>) -> Option<Rc<Port>> {
+    let http = is_http(listener);
+    let address = listener.address.clone();
+    let Ok(listener) = ring::host::share(bound).and_then(Listener::new) else {
         core.counters.accept_failures.add(1);
         return None;
     };
+    listener.client_speaks_first(http);
     let port = Rc::new(Port {
-        address: address.clone(),
+        address,
+        http,
         listener: Cell::new(Some(id)),
         last: RefCell::default(),
         acceptor: Cell::new(ring::current_task()),
     });
     ring::spawn(accept(core.clone(), port.clone(), listener));
     Some(port)
+}
+
+fn is_http(listener: &plan::Listener) -> bool {
+    matches!(listener.kind, Kind::Http(_))
 }
 
 async fn accept(core: Rc<Core>, port: Rc<Port>, listener: Listener) {
@@ -117,9 +121,7 @@ async fn admit(core: &Rc<Core>, port: &Rc<Port>, listener: &Listener, socket: So
     }
     core.counters.accepted.add(1);
     core.counters.downstream.add(1);
-    let serving = port.serving(core);
-    let tcp = serving.is_some_and(|(current, id)| matches!(current.plan.listener(id).kind, Kind::Tcp(_)));
-    if tcp {
+    if !port.http {
         ring::spawn(crate::tcp::serve(core.clone(), port.clone(), socket));
     } else {
         ring::spawn(crate::http::serve(core.clone(), port.clone(), socket));

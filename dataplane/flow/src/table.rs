@@ -15,6 +15,10 @@ struct Place<T> {
 const GENERATION: u32 = 0x7fff_ffff;
 
 impl<T> Table<T> {
+    /// Memory for one thing.
+    #[cfg(test)]
+    pub(crate) const PLACE_BYTES: usize = size_of::<Place<T>>();
+
     pub(crate) fn new() -> Table<T> {
         Table { places: Vec::new(), free: Vec::new() }
     }

@@ -41,6 +41,15 @@ impl Listener {
         })
     }
 
+    /// Says whether clients speak first: then the kernel may hold a connection back until its first bytes are there, and
+    /// accepting and receiving take one wake instead of two. A connection that stays silent comes about a second later.
+    pub fn client_speaks_first(&self, first: bool) {
+        with(|core| {
+            let fd = core.listeners.entries[self.index as usize].fd;
+            core.driver.defer_accept(fd, first);
+        });
+    }
+
     /// The next connection. Arms the accept when it is not; connections that arrive between calls wait in line.
     pub fn accept(&self) -> Accept<'_> {
         Accept { listener: self }

@@ -113,6 +113,9 @@ pub fn break_all() {
 }
 
 impl Socket {
+    /// Memory that the core's table holds for one socket.
+    pub const TABLE_BYTES: usize = size_of::<Entry>();
+
     /// The next bytes; `None` at the end of the stream. Cancel-safe: bytes that arrive meanwhile stay queued.
     ///
     /// # Errors

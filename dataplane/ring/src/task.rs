@@ -13,6 +13,9 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
+/// Finished tasks of one layout whose memory is kept; what a storm of connections took beyond goes back.
+const KEPT: usize = 256;
+
 /// The number of a task; free for reuse after the task ended, so a wake may reach a successor (harmless).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskId(pub(crate) u32);
@@ -154,6 +157,8 @@ impl Tasks {
             return;
         }
         match self.memory.iter_mut().find(|(kept, _)| *kept == layout) {
+            // SAFETY: allocated with this layout in `memory_for`; what lived in it was dropped.
+            Some((_, list)) if list.len() >= KEPT => unsafe { dealloc(future.memory.as_ptr(), layout) },
             Some((_, list)) => list.push(future.memory),
             None => self.memory.push((layout, vec![future.memory])),
         }

@@ -23,7 +23,7 @@ use std::rc::Rc;
 
 const MS: u64 = 1_000_000;
 /// How long a connection keeps its task after an answer, waiting for the next request, before it rests without one.
-const LINGER_NS: u64 = 100 * MS;
+const LINGER_NS: u64 = 20 * MS;
 /// After an answer that came before the request's end, input is discarded for at most so long and so much.
 const DISCARD_NS: u64 = 1_000 * MS;
 const DISCARD_BYTES: u64 = 256 * 1024;
@@ -161,5 +161,24 @@ impl Source {
     /// Address and port.
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.text[..usize::from(self.all)]).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of<F: Future>(_: impl Fn(Rc<Core>, Rc<Port>, Socket) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_task_and_an_idle_connection_stay_small() {
+        let http = bytes_of(serve);
+        assert!(http <= 3072, "an HTTP connection's task takes {http} bytes");
+        let tcp = bytes_of(crate::tcp::serve);
+        assert!(tcp <= 1536, "a TCP connection's task takes {tcp} bytes");
+        let idle = crate::core::Idle::TABLE_BYTES + Socket::TABLE_BYTES;
+        assert!(idle <= 128, "an idle connection takes {idle} bytes of tables");
     }
 }

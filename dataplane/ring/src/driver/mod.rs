@@ -180,6 +180,14 @@ impl Driver {
         either!(self, driver => driver.listen(bound))
     }
 
+    /// Whether connections are held back until their first bytes are there.
+    pub(crate) fn defer_accept(&mut self, fd: i32, defer: bool) {
+        match self {
+            Driver::Uring(_) => crate::host::defer_accept(fd, defer),
+            Driver::Sim(_) => {}
+        }
+    }
+
     /// Hands a buffer of a group to the driver, with [`Driver::publish`] later.
     #[inline]
     pub(crate) fn provide(&mut self, group: Group, id: u16, memory: NonNull<u8>, length: u32) {

@@ -114,6 +114,13 @@ pub(crate) fn shutdown_write(fd: i32) {
     unsafe { libc::shutdown(fd, libc::SHUT_WR) };
 }
 
+/// Whether the kernel holds back connections until their first bytes are there (TCP_DEFER_ACCEPT; a connection that
+/// stays silent is handed over after about a second).
+pub(crate) fn defer_accept(fd: i32, defer: bool) {
+    // A unix socket has no such option, and needs none.
+    let _ = option(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, defer.into());
+}
+
 pub(crate) fn reset_on_close(fd: i32) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     // SAFETY: the option's value is read from the struct given.
