@@ -246,7 +246,7 @@ impl Agent {
         let generation = self.plan.generation + 1;
         let known = self.dns.answers(self.plan.names());
         let draft = file::compile(&self.path, &resources, Some(&self.plan), generation, &known)?;
-        let binding = bind(&self.sockets, &draft).map_err(|reasons| self.about_file(reasons))?;
+        let binding = self.sockets.bind_again(addresses(&draft)).await.map_err(|reasons| self.about_file(reasons))?;
         let admin = self.move_admin(&draft).await.map_err(|reason| self.about_file(vec![reason]))?;
         let changes = difference::between(&self.resources, &resources);
         // From here on nothing is refused: names whose answers do not come have no endpoints until they do.
@@ -365,7 +365,12 @@ async fn all_closed(cores: &Cores) {
 }
 
 fn bind(sockets: &Sockets, plan: &Plan) -> Result<Binding, Vec<String>> {
-    sockets.bind(plan.listeners.iter().map(|listener| (&*listener.name, &listener.address)))
+    sockets.bind(addresses(plan))
+}
+
+/// Where a plan listens, with the listeners' names.
+fn addresses(plan: &Plan) -> impl Iterator<Item = (&str, &balance::Address)> + Clone {
+    plan.listeners.iter().map(|listener| (&*listener.name, &listener.address))
 }
 
 /// Binds, and tries again for a moment: a process that was killed lets go of its listeners only when the kernel has taken

@@ -23,7 +23,8 @@ pub(crate) fn read(path: &Path) -> Result<Resources, Vec<String>> {
 /// Compiles resources that came from a file.
 ///
 /// # Errors
-/// One line a rejection. A file whose model is checked has none, so they name the resource, not a line.
+/// One line a rejection. A file whose model is checked has few (limits of a whole plan, such as that of all
+/// patterns together), which name the resource, not a line.
 pub(crate) fn compile(
     path: &Path,
     resources: &Resources,
@@ -73,6 +74,15 @@ mod tests {
         assert!(missing[0].starts_with("/nonexistent/ringway.yaml:1:1: cannot be read"), "{}", missing[0]);
         assert_eq!(findings(b"listeners:\n  \xff: 1\n"), ["1:1: is not UTF-8 (in line 2)"]);
         assert!(!findings(b"listners: {}\n").is_empty());
+    }
+
+    #[test]
+    fn what_only_the_compiler_refuses_is_a_finding_too() {
+        let mut resources = Resources::default();
+        resources.listeners.push(Default::default());
+        let findings = compile(Path::new("ringway.yaml"), &resources, None, 1, &Answers::default()).unwrap_err();
+        assert!(findings.len() > 1, "{findings:?}");
+        assert!(findings.iter().all(|line| line.starts_with("ringway.yaml:1:1: listener: ")), "{findings:?}");
     }
 
     #[test]

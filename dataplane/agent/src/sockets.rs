@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long after an address was given up a core may still hold it: it accepts a port empty before it closes it.
+const LETTING_GO: Duration = Duration::from_millis(200);
 
 /// One socket a core.
 type OfAddress = Vec<Arc<Bound>>;
@@ -16,6 +20,8 @@ type OfAddress = Vec<Arc<Bound>>;
 pub(crate) struct Sockets {
     cores: usize,
     bound: BTreeMap<Address, OfAddress>,
+    /// Addresses that were given up, and when: cores close their handles of them a moment later.
+    given_up: BTreeMap<Address, Instant>,
     /// The files of unix sockets, with what they were when they were made, so that nobody else's is removed.
     files: BTreeMap<Address, File>,
 }
@@ -36,7 +42,7 @@ struct File {
 impl Sockets {
     /// No sockets, for this many cores.
     pub(crate) fn new(cores: usize) -> Sockets {
-        Sockets { cores, bound: BTreeMap::new(), files: BTreeMap::new() }
+        Sockets { cores, bound: BTreeMap::new(), given_up: BTreeMap::new(), files: BTreeMap::new() }
     }
 
     /// Binds those of `wanted` that are not bound yet.
@@ -67,6 +73,28 @@ impl Sockets {
         if failures.is_empty() { Ok(binding) } else { Err(failures) }
     }
 
+    /// As [`Sockets::bind`], but addresses that were ours until just now are tried again for a moment.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn bind_again<'a>(
+        &self,
+        wanted: impl Iterator<Item = (&'a str, &'a Address)> + Clone,
+    ) -> Result<Binding, Vec<String>> {
+        let until = Instant::now() + LETTING_GO;
+        let just_left = |(_, address): (&str, &Address)| {
+            let given_up = self.given_up.get(address).filter(|_| !self.bound.contains_key(address));
+            given_up.is_some_and(|at| at.elapsed() < LETTING_GO)
+        };
+        let patient = wanted.clone().any(just_left);
+        loop {
+            match self.bind(wanted.clone()) {
+                Err(_) if patient && Instant::now() < until => tokio::time::sleep(Duration::from_millis(10)).await,
+                done => return done,
+            }
+        }
+    }
+
     /// Makes a binding the current one; addresses that it does not have are given up.
     pub(crate) fn replace(&mut self, mut binding: Binding) {
         let gone: Vec<Address> =
@@ -77,7 +105,10 @@ impl Sockets {
             }
         }
         self.files.append(&mut binding.fresh);
-        self.bound = std::mem::take(&mut binding.bound);
+        let before = std::mem::replace(&mut self.bound, std::mem::take(&mut binding.bound));
+        self.given_up.retain(|_, at| at.elapsed() < LETTING_GO);
+        let gone = before.into_keys().filter(|address| !self.bound.contains_key(address));
+        self.given_up.extend(gone.map(|address| (address, Instant::now())));
     }
 
     /// One core's sockets of these addresses, in their order; all of them are bound.
@@ -163,6 +194,28 @@ mod tests {
         drop(before);
         assert!(TcpStream::connect(ip(&a)).is_err());
         assert!(TcpStream::connect(ip(&b)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_was_ours_until_just_now_is_tried_again() {
+        let a = free();
+        let wanted = || [("web", &a)].into_iter();
+        let mut sockets = Sockets::new(1);
+        sockets.replace(bind(&sockets, &[&a]).unwrap());
+        // A core that has yet to close its handle.
+        let held = sockets.of_core(0, [&a].into_iter());
+        sockets.clear();
+        assert!(bind(&sockets, &[&a]).is_err());
+        let core = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(held);
+        });
+        let binding = sockets.bind_again(wanted()).await.unwrap();
+        core.join().unwrap();
+        drop(binding);
+        // Somebody else's is refused, if a moment later.
+        let _other = TcpListener::bind(ip(&a)).unwrap();
+        assert!(sockets.bind_again(wanted()).await.is_err());
     }
 
     #[test]
