@@ -10,6 +10,7 @@ mod proc;
 mod relay;
 mod report;
 mod scan;
+mod time;
 
 use std::process::ExitCode;
 

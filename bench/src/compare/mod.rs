@@ -47,8 +47,8 @@ pub(crate) struct Compare {
     /// How often each arm has its turn; an odd number makes medians of single slices
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// Length of a slice
-    #[arg(long, default_value_t = 1.5, value_name = "SECONDS")]
+    /// Length of a slice: seconds, or with a unit (`500ms`, `2s`, `1m`)
+    #[arg(long, default_value = "1.5", value_name = "TIME", value_parser = crate::time::seconds)]
     slice: f64,
     /// Also run the scenario `long`: a minute of load for each arm, then its memory
     #[arg(long)]

@@ -32,14 +32,14 @@ pub(crate) struct Load {
     /// Requests a second, whatever becomes of them (open loop); absent: each connection sends when its answer came (closed loop)
     #[arg(short, long)]
     rate: Option<f64>,
-    /// Length of the measured window
-    #[arg(short, long, default_value_t = 10.0, value_name = "SECONDS")]
+    /// Length of the measured window: seconds, or with a unit (`500ms`, `10s`, `1m`)
+    #[arg(short, long, default_value = "10", value_name = "TIME", value_parser = crate::time::seconds)]
     duration: f64,
     /// End after so many answers and failures instead
     #[arg(short = 'n', long)]
     requests: Option<u64>,
     /// Load before the window
-    #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
+    #[arg(long, default_value = "0", value_name = "TIME", value_parser = crate::time::seconds)]
     warmup: f64,
     #[arg(short = 'X', long, default_value = "GET")]
     /// Method
@@ -63,7 +63,7 @@ pub(crate) struct Load {
     #[arg(long, default_value_t = 0, value_name = "N")]
     idle: usize,
     /// Give a request up after
-    #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
+    #[arg(long, default_value = "10", value_name = "TIME", value_parser = crate::time::seconds)]
     timeout: f64,
     /// Account for CPU and memory of this process; may be repeated
     #[arg(long, value_name = "PID")]
