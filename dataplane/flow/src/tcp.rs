@@ -1,12 +1,12 @@
 //! One TCP connection: to an endpoint, then bytes both ways.
 
-use crate::core::Core;
+use crate::core::{Core, Current};
 use crate::ending::Ending;
 use crate::http::Source;
 use crate::log::Record;
 use crate::port::{Port, hang_up};
 use crate::pump::Meter;
-use crate::tunnel::{self, Carried};
+use crate::tunnel::{self, Account, Carried};
 use crate::upstream::{self, Tried, Upstream};
 use balance::Outcome;
 use plan::{Action, Decision, FOREVER_NS, Kind};
@@ -19,17 +19,20 @@ pub(crate) async fn serve(core: Rc<Core>, port: Rc<Port>, socket: Socket) {
     let source = Source::of(&socket);
     if let Some((current, listener)) = port.serving(&core) {
         let decision = current.plan.decide_tcp(listener, ring::random());
-        let (ending, carried, destination) = match connect(&core, &current, &decision).await {
+        let (idle_ns, logged) = match &current.plan.listener(decision.listener).kind {
+            Kind::Tcp(tcp) => (tcp.idle_timeout_ns, tcp.access_log),
+            Kind::Http(_) => (FOREVER_NS, false),
+        };
+        let account = Account::of(&current, decision.series, logged);
+        let connected = connect(&core, &current, &decision).await;
+        drop((current, port));
+        let (ending, carried, destination) = match connected {
             Ok(up) => {
-                let (idle_ns, log) = match &current.plan.listener(listener).kind {
-                    Kind::Tcp(tcp) => (tcp.idle_timeout_ns, tcp.access_log),
-                    Kind::Http(_) => (FOREVER_NS, false),
-                };
-                let destination = log.then(|| up.pool.name.clone());
+                let pool = up.pool.clone();
                 core.counters.active.add(1);
                 let (ending, carried) = through(&core, &socket, up, idle_ns).await;
                 core.counters.active.sub(1);
-                (ending, carried, destination)
+                (ending, carried, Some(pool))
             }
             Err(ending) => {
                 // The client must not take silence for an end of what it asked.
@@ -37,30 +40,22 @@ pub(crate) async fn serve(core: Rc<Core>, port: Rc<Port>, socket: Socket) {
                 (ending, Carried::default(), None)
             }
         };
-        let ending = core.ended(ending);
-        let duration_ns = ring::now().saturating_sub(begun_ns);
-        current.record(&core, decision.series, 0, duration_ns);
-        if matches!(&current.plan.listener(decision.listener).kind, Kind::Tcp(tcp) if tcp.access_log) {
-            let key = &current.plan.series[decision.series.0 as usize];
-            let record = Record {
-                begun_ns,
-                duration_ns,
-                received_bytes: carried.up,
-                sent_bytes: carried.down,
-                listener: &key.listener,
-                service: &key.service,
-                source: source.text(),
-                destination: destination.as_deref().unwrap_or_default(),
-                protocol: "TCP",
-                ..Record::default()
-            };
-            core.log(&record.ended(ending));
-        }
+        let record = Record {
+            begun_ns,
+            duration_ns: ring::now().saturating_sub(begun_ns),
+            received_bytes: carried.up,
+            sent_bytes: carried.down,
+            source: source.text(),
+            destination: destination.as_ref().map_or("", |pool| &pool.name),
+            protocol: "TCP",
+            ..Record::default()
+        };
+        account.close(&core, ending, record);
     }
     hang_up(&core, socket);
 }
 
-async fn connect(core: &Rc<Core>, current: &Rc<crate::core::Current>, decision: &Decision) -> Result<Upstream, Ending> {
+async fn connect(core: &Rc<Core>, current: &Current, decision: &Decision) -> Result<Upstream, Ending> {
     let Action::Forward(forward) = decision.action else { return Err(Ending::UnknownService) };
     let mut tried = Tried::default();
     upstream::connection(core, current, forward.service, &mut tried, forward.retries, u64::MAX).await

@@ -1,11 +1,17 @@
 //! Two connections as one: bytes pass both ways as they come, each direction ends for itself (half-close).
+//!
+//! A tunnel may outlive many plans, so it keeps none: what it is counted and logged under is taken out when it begins.
 
-use crate::counters::Count;
+use crate::core::{Core, Current};
+use crate::counters::{Count, Series};
 use crate::ending::Ending;
+use crate::log::Record;
 use crate::pump::Meter;
+use plan::SeriesId;
 use ring::{Buf, Either, Error, Message, Socket};
 use std::cell::Cell;
 use std::pin::pin;
+use std::sync::Arc;
 
 /// What a tunnel carried.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,6 +20,34 @@ pub(crate) struct Carried {
     pub(crate) up: u64,
     /// Bytes from the endpoint.
     pub(crate) down: u64,
+}
+
+/// What a tunnel is counted and logged under.
+pub(crate) struct Account {
+    series: Option<Arc<Series>>,
+    /// The names of listener, route and service; `None`: it is not logged.
+    names: Option<[Box<str>; 3]>,
+}
+
+impl Account {
+    pub(crate) fn of(current: &Current, series: SeriesId, logged: bool) -> Account {
+        let key = &current.plan.series[series.0 as usize];
+        Account {
+            series: current.series.get(series.0 as usize).cloned(),
+            names: logged.then(|| [key.listener.clone(), key.route.clone(), key.service.clone()]),
+        }
+    }
+
+    /// Counts and logs the tunnel at its end. `record` says what there is beside names and ending.
+    pub(crate) fn close(&self, core: &Core, ending: Ending, record: Record<'_>) {
+        let ending = core.ended(ending);
+        if let Some(series) = &self.series {
+            series.core(core.index).record(record.status, record.duration_ns);
+        }
+        if let Some([listener, route, service]) = &self.names {
+            core.log(&Record { listener, route, service, ..record }.ended(ending));
+        }
+    }
 }
 
 /// One side: its socket, and what has arrived from it already.

@@ -25,6 +25,9 @@ const OTHERS: usize = 2;
 /// A service on this core.
 pub(crate) struct Upstreams {
     pub(crate) service: Arc<balance::Service>,
+    /// The service's; held by requests without touching its count, which all cores share.
+    #[expect(clippy::redundant_allocation, reason = "the outer count is this core's alone")]
+    budget: Rc<Arc<Budget>>,
     connect_timeout_ns: u64,
     pools: Vec<Rc<Pool>>,
     line: Rc<RefCell<VecDeque<TaskId>>>,
@@ -70,31 +73,24 @@ pub(crate) struct Upstream {
     flight: Option<InFlight<Held>>,
 }
 
-/// An endpoint of a plan that a request holds.
-#[derive(Clone)]
-pub(crate) struct Held {
-    current: Rc<Current>,
-    service: u32,
-    endpoint: u32,
-}
+/// An endpoint that a request holds, through its pool: no plan is kept for it.
+pub(crate) struct Held(Rc<Pool>);
 
 impl Deref for Held {
     type Target = Endpoint;
     fn deref(&self) -> &Endpoint {
-        &self.current.services[self.service as usize].pools[self.endpoint as usize].endpoint
+        &self.0.endpoint
     }
 }
 
-/// A service's budget, through the plan that a request holds.
-pub(crate) struct HeldBudget {
-    current: Rc<Current>,
-    service: u32,
-}
+/// A service's budget that a request or a tunnel holds.
+#[expect(clippy::redundant_allocation, reason = "the outer count is this core's alone")]
+pub(crate) struct HeldBudget(Rc<Arc<Budget>>);
 
 impl Deref for HeldBudget {
     type Target = Budget;
     fn deref(&self) -> &Budget {
-        self.current.services[self.service as usize].service.budget()
+        &self.0
     }
 }
 
@@ -122,6 +118,7 @@ pub(crate) fn carry(before: Option<&Current>, plan: &Plan) -> Vec<Upstreams> {
             Upstreams {
                 pools: service.balance.endpoints().map(|(endpoint, _)| pool(endpoint)).collect(),
                 line: old.map(|old| old.line.clone()).unwrap_or_default(),
+                budget: Rc::new(service.balance.budget().clone()),
                 connect_timeout_ns: service.connect_timeout_ns,
                 service: service.balance.clone(),
             }
@@ -140,17 +137,16 @@ impl Pool {
 }
 
 /// The right to one request of a service, or why not.
-pub(crate) fn request(current: &Rc<Current>, service: ServiceId) -> Result<Permit<HeldBudget>, Ending> {
-    let limits = current.services[service.0 as usize].service.limits();
-    let budget = HeldBudget { current: current.clone(), service: service.0 };
-    Budget::try_request(budget, limits).ok_or(Ending::Overloaded)
+pub(crate) fn request(current: &Current, service: ServiceId) -> Result<Permit<HeldBudget>, Ending> {
+    let upstreams = &current.services[service.0 as usize];
+    Budget::try_request(HeldBudget(upstreams.budget.clone()), upstreams.service.limits()).ok_or(Ending::Overloaded)
 }
 
 /// A connection for a request: to an endpoint that is chosen by the service's algorithm, from the pool or new. After a
 /// failed connect another endpoint is tried, `retries` times (twice without a rule, while there are others).
 pub(crate) async fn connection(
     core: &Rc<Core>,
-    current: &Rc<Current>,
+    current: &Current,
     service: ServiceId,
     tried: &mut Tried,
     retries: u8,
@@ -162,9 +158,8 @@ pub(crate) async fn connection(
             return Err(Ending::Drained);
         }
         let endpoint = tried.choose(upstreams, retries)?;
-        let held = Held { current: current.clone(), service: service.0, endpoint: endpoint.into() };
-        let flight = Endpoint::begin(held);
         let pool = &upstreams.pools[usize::from(endpoint)];
+        let flight = Endpoint::begin(Held(pool.clone()));
         let grant = match upstreams.at_once(core, pool) {
             Some(granted) => granted,
             None => upstreams.wait(core, pool, until_ns).await?,

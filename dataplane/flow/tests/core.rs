@@ -167,3 +167,33 @@ fn a_tcp_tunnel_is_cut_at_the_end_of_draining() {
     let names = [record.listener, record.route, record.service, record.destination, record.protocol];
     assert_eq!(names, ["db", "", "pg", ORIGIN, "TCP"]);
 }
+
+#[test]
+fn a_tunnel_keeps_no_plan() {
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nyo";
+    let ask = "GET /a HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    // The next plan has the same listener, or another.
+    for elsewhere in [false, true] {
+        for (first, asked, answered) in [(web(""), ask, switch), (tcp(), "hello", "yo")] {
+            let mut stage = Stage::new(&first);
+            stage.origin(ORIGIN, vec![Step::Await(if asked == ask { "\r\n\r\n" } else { asked }), send(answered)]);
+            let heard =
+                stage.client(vec![send(asked), Step::Await("yo"), Step::Sleep(5 * SECOND), send("bye"), Step::Fin]);
+            stage.run(SECOND);
+            assert!(heard.text().ends_with("yo"), "{}", heard.text());
+            let next = if elsewhere { first.replace("10.9.0.1", "10.9.0.2") } else { first };
+            let before = stage.apply(&next).expect("the first");
+            stage.run(SECOND);
+            assert_eq!((std::sync::Arc::strong_count(&before), heard.end()), (1, None), "{next}");
+            stage.run(200 * SECOND);
+            let record = stage.records().remove(0);
+            let names = [record.listener, record.route, record.service, record.destination, record.protocol];
+            let expected = match asked == ask {
+                true => ["web", "all", "app", ORIGIN, "websocket"],
+                false => ["db", "", "pg", ORIGIN, "TCP"],
+            };
+            assert_eq!(names, expected);
+            assert_eq!((record.ending.as_str(), record.status), ("tunnel_closed", if asked == ask { 101 } else { 0 }));
+        }
+    }
+}

@@ -1,13 +1,13 @@
 //! A request and its answer, at the same time: the body goes up while the answer comes down.
 
 use super::answer::body_bytes;
-use super::reply::{self, Replied};
+use super::reply::{self, Replied, Reuse};
 use super::request::{Outcome, Request};
-use super::{After, Client, send};
+use super::switched::Switched;
+use super::{After, Client, Next, send};
 use crate::core::Core;
 use crate::ending::{Blame, Ending};
 use crate::pump::{Broke, Incoming, Meter, Outgoing, Pump};
-use crate::tunnel;
 use crate::upstream::{self, Tried, Upstream};
 use balance::Outcome as EndpointOutcome;
 use plan::Forward;
@@ -139,16 +139,16 @@ impl<'a> Talk<'a> {
 pub(crate) async fn forward(
     core: &Rc<Core>,
     client: &mut Client,
-    request: &Request,
+    request: Request,
     head: OutBuf,
     forward: Forward,
-) -> After {
-    let talk = Talk::new(core, request);
+) -> Next {
+    let talk = Talk::new(core, &request);
     let permit = match upstream::request(&request.current, forward.service) {
         Ok(permit) => permit,
         Err(ending) => {
             let fault = talk.fault(ending);
-            return conclude(&talk, client, None, Err(fault)).await;
+            return conclude(&talk, client, None, Err(fault)).await.into();
         }
     };
     let mut tried = Tried::default();
@@ -164,17 +164,23 @@ pub(crate) async fn forward(
             upstream::connection(core, &request.current, forward.service, &mut tried, forward.retries, until_ns);
         let mut up = match found.await {
             Ok(up) => up,
-            Err(ending) => return conclude(&talk, client, None, Err(talk.fault(ending))).await,
+            Err(ending) => return conclude(&talk, client, None, Err(talk.fault(ending))).await.into(),
         };
         talk.answer_by_ns.set(try_by_ns);
         let attempt = exchange(&talk, &forward, client, &mut up, &mut incoming, head.take(), &mut message).await;
-        if let Attempt::Ended(result) = attempt {
-            let after = conclude(&talk, client, Some(up), result).await;
-            drop(permit);
-            return after;
-        }
+        let result = match attempt {
+            Attempt::Stale => continue,
+            Attempt::Ended(Ok(Replied::Tunnel)) => {
+                up.finish(talk.upstream_ns.get(), EndpointOutcome::Success);
+                let upstream_ns = talk.upstream_ns.get();
+                return Next::Switched(Switched::new(request, up, permit, upstream_ns));
+            }
+            Attempt::Ended(Ok(Replied::Done(reuse))) => Ok(reuse),
+            Attempt::Ended(Err(fault)) => Err(fault),
+        };
+        return conclude(&talk, client, Some(up), result).await.into();
     }
-    conclude(&talk, client, None, Err(talk.fault(Ending::UpstreamReset))).await
+    conclude(&talk, client, None, Err(talk.fault(Ending::UpstreamReset))).await.into()
 }
 
 /// One attempt on one connection.
@@ -272,11 +278,11 @@ fn sent_in_vain(talk: &Talk<'_>, broke: Broke, reused: bool) -> Attempt {
 }
 
 /// What follows from how the exchange ended: for the client, for the service's connection, for the counters.
-async fn conclude(talk: &Talk<'_>, client: &mut Client, up: Option<Upstream>, result: Result<Replied, Fault>) -> After {
+async fn conclude(talk: &Talk<'_>, client: &mut Client, up: Option<Upstream>, result: Result<Reuse, Fault>) -> After {
     let destination = up.as_ref().map(|up| up.pool.clone());
     let destination = destination.as_ref().map_or("", |pool| &pool.name);
     let (ending, after) = match result {
-        Ok(Replied::Done { upstream, client }) => {
+        Ok(Reuse { upstream, client }) => {
             if let Some(mut up) = up {
                 up.finish(talk.upstream_ns.get(), EndpointOutcome::Success);
                 if upstream
@@ -293,13 +299,6 @@ async fn conclude(talk: &Talk<'_>, client: &mut Client, up: Option<Upstream>, re
             };
             (Ending::Complete, after)
         }
-        Ok(Replied::Tunnel) => {
-            let ending = match up {
-                Some(up) => through(talk, client, up).await,
-                None => Ending::TunnelClosed,
-            };
-            (ending, After::Close)
-        }
         Err(fault) => {
             if let Some(mut up) = up {
                 if fault.ending.blame() == Blame::Upstream {
@@ -314,23 +313,6 @@ async fn conclude(talk: &Talk<'_>, client: &mut Client, up: Option<Upstream>, re
     };
     finish(talk, client, ending, destination);
     after
-}
-
-/// The two connections are one from here on.
-async fn through(talk: &Talk<'_>, client: &mut Client, mut up: Upstream) -> Ending {
-    up.finish(talk.upstream_ns.get(), EndpointOutcome::Success);
-    let counters = &talk.core.counters;
-    let input = up.input.take();
-    let (ending, carried) = tunnel::run(
-        tunnel::Side { socket: &client.socket, input: client.input.take() },
-        tunnel::Side { socket: up.socket(), input },
-        talk.request.idle_ns(),
-        [Meter::up(counters), Meter::down(counters)],
-    )
-    .await;
-    talk.up.set(carried.up);
-    talk.down.set(carried.down);
-    ending
 }
 
 /// Answers with an error, where that can still be done.
@@ -366,10 +348,6 @@ fn finish(talk: &Talk<'_>, client: &Client, ending: Ending, destination: &str) {
         received_bytes: talk.up.get(),
         sent_bytes: talk.down.get(),
         destination,
-        tunnel: matches!(
-            ending,
-            Ending::TunnelClosed | Ending::TunnelIdle | Ending::TunnelClientReset | Ending::TunnelUpstreamReset
-        ),
     };
     talk.request.finish(talk.core, &client.source, ending, outcome);
 }

@@ -4,7 +4,8 @@
 //! serve ─► arrive (head) ─► prepare (decide, write the upstream's head) ─► exchange ─► finish (count, log) ─► next, or close
 //!                             └─► answer (ours: redirect, fixed, error)       ├─► connection (pool, connect)
 //!                                                                             ├─► body up   ┐ at the same time
-//!                                                                             └─► answer    ┘
+//!                                                                             ├─► answer    ┘
+//!                                                                             └─► switched (101: a tunnel)
 //! ```
 
 mod answer;
@@ -13,6 +14,7 @@ mod exchange;
 mod prepare;
 mod reply;
 mod request;
+mod switched;
 
 use crate::core::Core;
 use crate::port::{Port, hang_up};
@@ -20,6 +22,7 @@ use crate::pump;
 use prepare::Prepared;
 use ring::{Buf, Message, OutBuf, Socket};
 use std::rc::Rc;
+use switched::Switched;
 
 const MS: u64 = 1_000_000;
 /// How long a connection keeps its task after an answer, waiting for the next request, before it rests without one.
@@ -59,6 +62,19 @@ pub(crate) enum After {
     Reset,
 }
 
+/// What follows a request on a client's connection.
+pub(crate) enum Next {
+    After(After),
+    /// No other request: the connection is a tunnel from here on.
+    Switched(Box<Switched>),
+}
+
+impl From<After> for Next {
+    fn from(after: After) -> Next {
+        Next::After(after)
+    }
+}
+
 /// Serves a connection until it rests or ends.
 pub(crate) async fn serve(core: Rc<Core>, port: Rc<Port>, socket: Socket) {
     let mut client = Client { source: Source::of(&socket), socket, input: None };
@@ -70,7 +86,16 @@ pub(crate) async fn serve(core: Rc<Core>, port: Rc<Port>, socket: Socket) {
             }
             break;
         }
-        match one_request(&core, &port, &mut client).await {
+        let after = match one_request(&core, &port, &mut client).await {
+            Next::After(after) => after,
+            Next::Switched(tunnel) => {
+                // A closed port holds the last plan that knew it.
+                drop(port);
+                tunnel.run(&core, &mut client).await;
+                break;
+            }
+        };
+        match after {
             After::Keep => {}
             After::Close if client.input.is_none() => break,
             After::Close | After::Discard => {
@@ -98,18 +123,21 @@ async fn wait_for_bytes(core: &Core, client: &mut Client) -> bool {
     }
 }
 
-async fn one_request(core: &Rc<Core>, port: &Port, client: &mut Client) -> After {
-    let Some((current, listener)) = port.serving(core) else { return After::Close };
-    match arrive::head(core, &current, listener, client, port.is_closed()).await {
+async fn one_request(core: &Rc<Core>, port: &Port, client: &mut Client) -> Next {
+    let prepared = {
+        let Some((current, listener)) = port.serving(core) else { return After::Close.into() };
+        arrive::head(core, &current, listener, client, port.is_closed()).await
+    };
+    match prepared {
         Some(Prepared::Forward(request, head, forward)) => {
             core.counters.active.add(1);
-            let after = exchange::forward(core, client, &request, head, forward).await;
+            let next = exchange::forward(core, client, request, head, forward).await;
             core.counters.active.sub(1);
-            after
+            next
         }
-        Some(Prepared::Answer(request, head, ending)) => answer::give(core, client, request, head, ending).await,
-        Some(Prepared::Refuse(request, ending)) => answer::refuse(core, client, request, ending).await,
-        None => After::Close,
+        Some(Prepared::Answer(request, head, ending)) => answer::give(core, client, request, head, ending).await.into(),
+        Some(Prepared::Refuse(request, ending)) => answer::refuse(core, client, request, ending).await.into(),
+        None => After::Close.into(),
     }
 }
 

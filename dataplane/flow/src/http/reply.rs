@@ -19,14 +19,18 @@ const LIMITS: Limits = Limits { head_bytes: 64 * 1024, fields: 256, target_bytes
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Replied {
     /// It is complete.
-    Done {
-        /// The service's connection can be used again.
-        upstream: bool,
-        /// The client was told that its connection goes on.
-        client: bool,
-    },
+    Done(Reuse),
     /// 101: from now on bytes pass as they are.
     Tunnel,
+}
+
+/// What goes on after an answer that is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reuse {
+    /// The service's connection can be used again.
+    pub(crate) upstream: bool,
+    /// The client was told that its connection goes on.
+    pub(crate) client: bool,
 }
 
 /// What a head that was written means for what follows.
@@ -134,7 +138,7 @@ async fn pass_body(
             Broke::To(_) => Ending::ClientGone,
         })
     })?;
-    Ok(Replied::Done { upstream, client })
+    Ok(Replied::Done(Reuse { upstream, client }))
 }
 
 async fn send(talk: &Talk<'_>, to: &Socket, out: OutBuf) -> Result<(), Fault> {

@@ -53,7 +53,8 @@ impl Note {
         Note { text, id, method, authority }
     }
 
-    fn split(&self) -> [&[u8]; 4] {
+    /// The request's id, method, authority and path with query.
+    pub(crate) fn split(&self) -> [&[u8]; 4] {
         let (id, rest) = self.text.split_at(self.id.into());
         let (method, rest) = rest.split_at(self.method.into());
         let (authority, path) = rest.split_at(self.authority.into());
@@ -75,8 +76,6 @@ pub(crate) struct Outcome<'a> {
     pub(crate) received_bytes: u64,
     pub(crate) sent_bytes: u64,
     pub(crate) destination: &'a str,
-    /// What a tunnel speaks; empty for HTTP.
-    pub(crate) tunnel: bool,
 }
 
 impl Request {
@@ -136,10 +135,9 @@ impl Request {
             service: &key.service,
             source: source.text(),
             destination: outcome.destination,
-            protocol: match (outcome.tunnel, self.version) {
-                (true, _) => "websocket",
-                (false, Version::Http10) => "HTTP/1.0",
-                (false, Version::Http11) => "HTTP/1.1",
+            protocol: match self.version {
+                Version::Http10 => "HTTP/1.0",
+                Version::Http11 => "HTTP/1.1",
             },
             method,
             authority,
