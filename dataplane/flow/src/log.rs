@@ -1,7 +1,7 @@
 //! Access-log records on their way from a core to the agent: written as bytes, read back as a [`Record`].
 //!
 //! ```text
-//! time u64 | durations 2 × u64 | bytes 2 × u64 | status u16 | ending u8, detail u8 … | strings, each u16 length + bytes
+//! time u64 | durations 2 × u64 | bytes 2 × u64 | status u16 | 12 texts, each u16 length + bytes
 //! ```
 
 use crate::ending::Ending;

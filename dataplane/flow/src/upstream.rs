@@ -18,8 +18,7 @@ use std::sync::Arc;
 
 /// How long a connection may rest in the pool.
 const POOLED_NS: u64 = 60_000_000_000;
-/// Connections that turn out to be closed before we give up on the pool, and other endpoints tried after a failed
-/// connect even without a rule.
+/// Other endpoints that are tried after a failed connect, even without a rule.
 const OTHERS: usize = 2;
 
 /// A service on this core.

@@ -17,6 +17,7 @@
 //! | `socket` | sockets: receive, send, connect, watch, close |
 //! | `listener` | accepting |
 //! | `message` | what one send carries |
+//! | `wait`, `wake` | waiting for time, conditions and watched sockets; waking a core from another thread |
 //! | `driver` | io_uring, or the simulation |
 //! | `between` | what passes between threads: mailbox, byte queue, doorbell |
 //! | `host` | the machine: addresses bound, CPUs, limits, kernel features |
