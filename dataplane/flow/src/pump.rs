@@ -89,6 +89,8 @@ pub(crate) struct Pump<'a> {
     pub(crate) idle_ns: u64,
     /// The most bytes of body.
     pub(crate) limit: u64,
+    /// The connection that it goes to is closed behind it.
+    pub(crate) last: bool,
     /// Bytes of body passed on.
     pub(crate) passed: &'a Cell<u64>,
     /// A send has begun.
@@ -130,6 +132,9 @@ impl Pump<'_> {
         }
         if let Some(whole) = self.whole(&mut head) {
             message.out(whole);
+            if self.last {
+                message.is_last();
+            }
             return self.send(message).await;
         }
         if let Incoming::Length(left) = self.incoming {
@@ -138,6 +143,9 @@ impl Pump<'_> {
         let mut ended = false;
         loop {
             let done = self.fill(&mut head, message, ended)?;
+            if done && self.last {
+                message.is_last();
+            }
             if message.length() > 0 {
                 self.send(message).await?;
             }

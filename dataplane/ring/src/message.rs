@@ -28,6 +28,8 @@ pub(crate) struct Slot {
     /// First slice not wholly sent.
     pub(crate) first: u8,
     pub(crate) count: u8,
+    /// The FIN follows.
+    pub(crate) last: bool,
     owned: Vec<Owned>,
     state: State,
     generation: u32,
@@ -110,6 +112,12 @@ impl Message {
             }
             slot.owned.push(Owned::Buf(buf));
         });
+    }
+
+    /// Says that writing ends right behind this message, by closing or by [`Socket::shutdown_write`]: the kernel may then
+    /// keep the last bytes back for a moment and send them with the FIN, one segment instead of two.
+    pub fn is_last(&mut self) {
+        with(|core| core.messages.slots[self.slot as usize].last = true);
     }
 
     /// Adds bytes that live for ever.
@@ -261,6 +269,7 @@ impl Slot {
             header: unsafe { std::mem::zeroed() },
             first: 0,
             count: 0,
+            last: false,
             owned: Vec::with_capacity(SLICES),
             state: State::Held,
             generation: 0,
@@ -307,6 +316,7 @@ impl Slot {
         self.owned.clear();
         self.first = 0;
         self.count = 0;
+        self.last = false;
         self.sent = 0;
     }
 }

@@ -101,7 +101,7 @@ pub(crate) async fn give(
     }
     let (status, sent_bytes) = (status_of(&out), body_bytes(&out));
     let until_ns = ring::now().saturating_add(request.idle_ns());
-    if !send(core, client, out, until_ns).await {
+    if !send(core, client, out, until_ns, !keep).await {
         request.finish(core, &client.source, Ending::ClientGone, Outcome { status, ..Outcome::default() });
         return After::Close;
     }
@@ -122,7 +122,7 @@ pub(crate) async fn refuse(core: &Rc<Core>, client: &mut Client, request: Reques
     write_error(&mut out, status, ending.text(), request.note.id(), true, request.head_only());
     let until_ns = ring::now().saturating_add(request.idle_ns());
     let sent_bytes = body_bytes(&out);
-    let sent = send(core, client, out, until_ns).await;
+    let sent = send(core, client, out, until_ns, true).await;
     let sent_bytes = if sent { sent_bytes } else { 0 };
     request.finish(core, &client.source, ending, Outcome { status, sent_bytes, ..Outcome::default() });
     if sent { After::Discard } else { After::Close }

@@ -129,6 +129,11 @@ impl<'a> Talk<'a> {
         if self.gone.get() { Ending::ClientGone } else { Ending::UpstreamTimeout }
     }
 
+    /// Whether the request was sent whole.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole.get()
+    }
+
     /// Whether the client may be told that its connection goes on.
     pub(crate) fn keeps_client(&self) -> bool {
         self.request.keep_alive && self.whole.get() && !self.core.draining.get()
@@ -209,6 +214,7 @@ async fn exchange(
         deadline_ns: &talk.arrive_by_ns,
         idle_ns: talk.request.idle_ns(),
         limit: talk.request.body_limit(),
+        last: false,
         passed: &talk.up,
         started: &started,
         sent: &talk.sent,
@@ -330,7 +336,7 @@ async fn fail(talk: &Talk<'_>, client: &mut Client, fault: Fault, destination: &
     talk.status.set(status);
     let until_ns = ring::now().saturating_add(talk.request.idle_ns());
     let sent_bytes = body_bytes(&out);
-    let sent = send(talk.core, client, out, until_ns).await;
+    let sent = send(talk.core, client, out, until_ns, !keep).await;
     talk.down.set(if sent { sent_bytes } else { 0 });
     finish(talk, client, fault.ending, destination);
     match (sent, keep) {

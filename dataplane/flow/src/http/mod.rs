@@ -154,11 +154,14 @@ async fn discard(client: &mut Client) {
     }
 }
 
-/// Sends an answer of our own. `false`: the client is gone.
-async fn send(core: &Core, client: &Client, out: OutBuf, until_ns: u64) -> bool {
+/// Sends an answer of our own; `last`: the connection ends behind it. `false`: the client is gone.
+async fn send(core: &Core, client: &Client, out: OutBuf, until_ns: u64, last: bool) -> bool {
     let length = out.len() as u64;
     let mut message = Message::new();
     message.out(out);
+    if last {
+        message.is_last();
+    }
     let sent = client.socket.send(&mut message, until_ns).await.is_ok();
     if sent {
         core.counters.downstream_sent_bytes.add(length);

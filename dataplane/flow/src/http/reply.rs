@@ -119,6 +119,7 @@ async fn pass_body(
         deadline_ns: &talk.answer_by_ns,
         idle_ns: talk.request.idle_ns(),
         limit: u64::MAX,
+        last: !client && talk.is_whole(),
         passed: &talk.down,
         started: &talk.begun,
         sent: &Cell::new(false),

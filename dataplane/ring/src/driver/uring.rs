@@ -112,7 +112,8 @@ impl UringDriver {
     #[inline]
     pub(crate) fn send(&mut self, fd: i32, slot: &mut Slot, tag: Tag) {
         // MSG_WAITALL: the kernel finishes short sends itself.
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+        let more = if slot.last { libc::MSG_MORE } else { 0 };
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL | more;
         let rest = slot.rest();
         let entry = if let [slice] = rest {
             opcode::Send::new(types::Fd(fd), slice.iov_base.cast(), slice.iov_len as u32).flags(flags).build()
