@@ -288,6 +288,14 @@ enum Life {
     Closing,
 }
 
+impl Entry {
+    /// Somebody waits for what comes. Where nobody does, nothing is read ahead while buffers are short: those that wait,
+    /// for an answer perhaps on which all the others depend, need them. The next receive asks again.
+    fn is_awaited(&self) -> bool {
+        self.reader != TaskId::NONE || self.watched
+    }
+}
+
 struct Entry {
     fd: i32,
     generation: u32,
@@ -671,6 +679,9 @@ impl Core {
         }
         // Only those with input stand in line: idle sockets would hold the reserve while others need it.
         let entry = self.sockets.at(index);
+        if !entry.is_awaited() {
+            return;
+        }
         entry.receive = Receive::Readable;
         entry.armed += 1;
         let (fd, tag) = (entry.fd, Tag::new(Kind::Readable, entry.generation, index));
@@ -682,7 +693,9 @@ impl Core {
         let entry = self.sockets.at(index);
         debug_assert_eq!(entry.generation, completion.tag.generation());
         entry.armed -= 1;
-        if entry.life == Life::Open {
+        if entry.life == Life::Open && !entry.is_awaited() {
+            entry.receive = Receive::Idle;
+        } else if entry.life == Life::Open {
             entry.receive = Receive::InLine;
             let (group, socket) = (entry.group(), (index, entry.generation));
             self.buffers.stand_in_line(group, socket);
@@ -719,7 +732,12 @@ impl Core {
 
     fn still_in_line(&mut self, index: u32, generation: u32) -> bool {
         let entry = self.sockets.at(index);
-        entry.generation == generation && entry.receive == Receive::InLine && entry.life == Life::Open
+        let stands = entry.generation == generation && entry.receive == Receive::InLine && entry.life == Life::Open;
+        if stands && !entry.is_awaited() {
+            entry.receive = Receive::Idle;
+            return false;
+        }
+        stands
     }
 
     fn look_for_failure(&mut self, index: u32) -> bool {
