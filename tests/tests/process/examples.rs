@@ -1,6 +1,6 @@
 //! The example configurations of `deploy/`, run.
 
-use ringway_tests::{Client, Origin, Run, free_port, respond, tour, workspace};
+use ringway_tests::{Client, Origin, Run, check, free_port, respond, tour, workspace};
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 
@@ -107,6 +107,37 @@ fn many_routes_answers_on_each() {
     }
     client.send("GET /service10/x HTTP/1.1\r\nHost: team1.example.com\r\n\r\n");
     assert_eq!(client.answer().status, 404);
+}
+
+/// What `check` says about this file stands on the page of the language, as the example of errors.
+const SHOP: &str = "listeners:\n  web:\n    address: 0.0.0.0:8080\n    routes:\n      - { match: { path: /cart/* }, to: crat, timeout: 5 }\n\
+                    services:\n  cart: { endpoints: [10.0.0.1:8080] }\n";
+
+#[test]
+fn the_page_of_the_language_is_right_about_files_errors_and_metrics() {
+    let page = fs::read_to_string(workspace().join("deploy/CONFIGURATION.md")).unwrap();
+    let blocks: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() >= 2);
+    for block in blocks {
+        let output = check(block);
+        assert!(output.status.success(), "{}\n{block}", String::from_utf8_lossy(&output.stderr));
+    }
+    let told = String::from_utf8(check(SHOP).stderr).unwrap();
+    assert_eq!(told.lines().count(), 2, "{told}");
+    for line in told.lines() {
+        let (_, finding) = line.split_once("ringway.yaml:").unwrap();
+        assert!(page.contains(&format!("shop.yaml:{finding}\n")), "{finding} is not on the page");
+    }
+    let names = fs::read_to_string(workspace().join("dataplane/agent/src/metrics/names.txt")).unwrap();
+    for (name, kind) in names.lines().filter_map(|line| line.split_once(' ')) {
+        let end = match kind {
+            "counter" => "_total",
+            "info" => "_info",
+            "histogram" => "_bucket",
+            _ => "",
+        };
+        assert!(page.contains(&format!("`{name}{end}`")), "{name}{end} is not on the page");
+    }
 }
 
 /// A port at which nobody listens.
