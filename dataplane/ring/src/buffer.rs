@@ -4,7 +4,8 @@
 //!
 //! When the pool is empty, sockets that have input wait in a first-in-first-out line. Each buffer that returns lets one receive again;
 //! a small reserve of buffers outside the pool keeps the line moving when all of the pool is held by those who
-//! themselves wait for somebody in the line.
+//! themselves wait for somebody in the line. Connections that were made here have a line and a reserve of their own, and go
+//! first: what accepted ones hold while they wait for an answer cannot keep that answer from coming.
 
 use crate::core::{BufferSizes, Config, Stats, beside, with};
 use crate::driver::{Driver, Group};
@@ -13,7 +14,7 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-/// Receives in flight into the reserve, at most.
+/// Receives in flight into each reserve, at most.
 const RESERVE: u16 = 8;
 /// Copies of small pieces, at most (each as large as a small buffer).
 const PIECES: usize = 1024;
@@ -152,12 +153,14 @@ pub(crate) struct Buffers {
     small: Region,
     large: Region,
     reserve: Region,
-    reserve_free: Vec<u16>,
+    /// For connections made here, and for accepted ones.
+    reserve_free: [Vec<u16>; 2],
     pieces: Vec<Box<[u8]>>,
     pieces_shares: Vec<u16>,
     pieces_free: Vec<u16>,
     /// Sockets (index, generation) that wait for a buffer of each group.
-    lines: [VecDeque<(u32, u32)>; 2],
+    /// By group: first of connections made here, then of accepted ones.
+    lines: [VecDeque<(u32, u32)>; 4],
     refused: u64,
     copied: u64,
 }
@@ -178,8 +181,12 @@ impl Buffers {
         let mut buffers = Buffers {
             small: Region::new(config.small),
             large: Region::new(config.large),
-            reserve: Region::new(BufferSizes { bytes: config.small.bytes, count: RESERVE, most: RESERVE }),
-            reserve_free: (0..RESERVE).collect(),
+            reserve: Region::new(BufferSizes {
+                bytes: config.small.bytes,
+                count: 2 * RESERVE,
+                most: 2 * RESERVE,
+            }),
+            reserve_free: [(0..RESERVE).collect(), (RESERVE..2 * RESERVE).collect()],
             pieces: Vec::new(),
             pieces_shares: Vec::new(),
             pieces_free: Vec::new(),
@@ -241,7 +248,7 @@ impl Buffers {
                 self.large.held -= 1;
                 driver.provide(Group::Large, buffer.id, self.large.at(buffer.id), self.large.bytes);
             }
-            Origin::Reserve => self.reserve_free.push(buffer.id),
+            Origin::Reserve => self.reserve_unused(buffer.id),
             Origin::Piece => self.pieces_free.push(buffer.id),
         }
     }
@@ -292,8 +299,8 @@ impl Buffers {
     }
 
     /// A socket with input waits for a buffer of a group.
-    pub(crate) fn stand_in_line(&mut self, group: Group, socket: (u32, u32)) {
-        self.lines[group as usize].push_back(socket);
+    pub(crate) fn stand_in_line(&mut self, group: Group, accepted: bool, socket: (u32, u32)) {
+        self.lines[group as usize + 2 * usize::from(accepted)].push_back(socket);
     }
 
     fn grow(&mut self, driver: &mut Driver, group: Group, more: u16) -> bool {
@@ -324,20 +331,21 @@ impl Buffers {
         if region.count - region.held <= served {
             return None;
         }
-        self.lines[group as usize].pop_front()
+        self.lines[group as usize].pop_front().or_else(|| self.lines[group as usize + 2].pop_front())
     }
 
     /// The first in line, and memory from the reserve for it.
     pub(crate) fn next_for_reserve(&mut self) -> Option<((u32, u32), u16)> {
-        let group = if self.lines[0].is_empty() { 1 } else { 0 };
-        if self.reserve_free.is_empty() || self.lines[group].is_empty() {
-            return None;
-        }
-        self.lines[group].pop_front().zip(self.reserve_free.pop())
+        let (lines, free) = (&mut self.lines, &mut self.reserve_free);
+        lines.chunks_mut(2).zip(free).find_map(|(lines, free)| {
+            let line = lines.iter_mut().find(|line| !line.is_empty())?;
+            let id = free.pop()?;
+            line.pop_front().zip(Some(id))
+        })
     }
 
     pub(crate) fn reserve_unused(&mut self, id: u16) {
-        self.reserve_free.push(id);
+        self.reserve_free[usize::from(id >= RESERVE)].push(id);
     }
 
     pub(crate) fn reserve_memory(&self, id: u16) -> (NonNull<u8>, u32) {
@@ -351,7 +359,7 @@ impl Buffers {
     /// Buffers, pieces and parts of the reserve that connections hold; for the simulation.
     pub(crate) fn away(&self) -> usize {
         let held = usize::from(self.small.held + self.large.held);
-        held + (RESERVE as usize - self.reserve_free.len()) + (self.pieces.len() - self.pieces_free.len())
+        held + (2 * RESERVE as usize - self.reserve_free.iter().map(Vec::len).sum::<usize>()) + (self.pieces.len() - self.pieces_free.len())
     }
 
     pub(crate) fn report(&self, stats: &Stats) {

@@ -314,6 +314,8 @@ struct Entry {
     watched: bool,
     /// A send was told of a failure of the connection. The kernel tells it once: a receive then sees a mere end.
     broken: bool,
+    /// It was accepted, not made here.
+    accepted: bool,
     /// A cancel found nothing.
     missed: bool,
     token: u64,
@@ -335,7 +337,7 @@ impl Sockets {
             self.entries.len() as u32 - 1
         });
         let generation = self.entries[index as usize].generation;
-        self.entries[index as usize] = Entry { fd, life, mode, generation, ..Entry::free() };
+        self.entries[index as usize] = Entry { fd, life, mode, accepted: life == Life::Open, generation, ..Entry::free() };
         Socket { index }
     }
 
@@ -436,6 +438,7 @@ impl Entry {
             row: 0,
             watched: false,
             broken: false,
+            accepted: false,
             missed: false,
             token: 0,
             timer: Timer::NONE,
@@ -697,8 +700,8 @@ impl Core {
             entry.receive = Receive::Idle;
         } else if entry.life == Life::Open {
             entry.receive = Receive::InLine;
-            let (group, socket) = (entry.group(), (index, entry.generation));
-            self.buffers.stand_in_line(group, socket);
+            let (group, accepted, socket) = (entry.group(), entry.accepted, (index, entry.generation));
+            self.buffers.stand_in_line(group, accepted, socket);
         } else {
             entry.receive = Receive::Idle;
             self.finish_closing(index);
