@@ -130,7 +130,7 @@ async fn talk(ledger: &Ledger, socket: &Socket, manner: &Manner, entries: &[Rc<E
     };
     for entry in entries[..talk.begun.get()].iter().filter(|entry| entry.outcome.get().is_none()) {
         entry.outcome.set(Some(left));
-        entry.after_the_end.set(talk.over.get());
+        entry.after_the_end.set(talk.over.replace(true));
     }
     talk.begun.get()
 }

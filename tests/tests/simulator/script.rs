@@ -100,7 +100,7 @@ pub(crate) struct Entry {
     pub(crate) uploaded: Cell<usize>,
     /// An origin has begun to send the last byte of its answer.
     pub(crate) answered: Cell<bool>,
-    /// The answer that the client got had told it that the connection ends, or it ended: no later one may be seen.
+    /// The connection had ended with an earlier request: no origin may see this one.
     pub(crate) after_the_end: Cell<bool>,
     pub(crate) outcome: Cell<Option<Outcome>>,
 }

@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
 
     /// Nothing has come that was not taken.
     pub(crate) fn is_drained(&self) -> bool {
-        self.at == self.held.len() && self.socket.is_quiet()
+        self.at == self.held.len() && self.socket.try_recv().is_none()
     }
 
     /// Takes everything until the end, and counts it.
@@ -208,12 +208,14 @@ pub(crate) struct Writer<'a> {
     traffic: Rc<Traffic>,
     held: Vec<u8>,
     pub(crate) pace: Pace,
+    /// Extensions of chunks so far.
+    extended: u32,
     choice: Choice,
 }
 
 impl<'a> Writer<'a> {
     pub(crate) fn new(socket: &'a Socket, traffic: Rc<Traffic>, pace: Pace, choice: Choice) -> Writer<'a> {
-        Writer { socket, traffic, held: Vec::new(), pace, choice }
+        Writer { socket, traffic, held: Vec::new(), pace, extended: 0, choice }
     }
 
     /// Adds bytes; they are sent at the next flush.
@@ -252,7 +254,10 @@ impl<'a> Writer<'a> {
             let bound = self.choice.one_of(&[1, 16, 1000, 10_000, 100_000]).min(bytes.len()).max(bytes.len() / 100);
             let (chunk, rest) = bytes.split_at(1 + self.choice.up_to(bound - 1));
             bytes = rest;
-            let extension = if self.choice.percent(5) { ";ext=\"a;b\"" } else { "" };
+            // A body may have 16 KiB of them.
+            let extended = self.extended < 1000 && self.choice.percent(5);
+            self.extended += u32::from(extended);
+            let extension = if extended { ";ext=\"a;b\"" } else { "" };
             self.put(format!("{:X}{extension}\r\n", chunk.len()).as_bytes());
             self.put(chunk);
             self.write(b"\r\n").await?;
