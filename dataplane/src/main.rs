@@ -47,7 +47,7 @@ enum Verb {
         #[command(flatten)]
         file: File,
         /// How many cores to run, whatever the file says
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
         cores: Option<u32>,
     },
     /// Check a configuration file: exit 0, or 1 with one line a finding on standard error.

@@ -58,7 +58,7 @@ pub(crate) async fn serve(core: Rc<Core>, port: Rc<Port>, socket: Socket) {
 async fn connect(core: &Rc<Core>, current: &Current, decision: &Decision) -> Result<Upstream, Ending> {
     let Action::Forward(forward) = decision.action else { return Err(Ending::UnknownService) };
     let mut tried = Tried::default();
-    upstream::connection(core, current, forward.service, &mut tried, forward.retries, u64::MAX).await
+    upstream::connection(core, current, &forward, &mut tried, u64::MAX).await
 }
 
 async fn through(core: &Core, client: &Socket, mut up: Upstream, idle_ns: u64) -> (Ending, Carried) {

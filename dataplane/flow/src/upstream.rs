@@ -7,7 +7,7 @@
 use crate::core::{Core, Current, UPSTREAM_TOKEN};
 use crate::ending::Ending;
 use balance::{Budget, Endpoint, InFlight, Outcome, Permit};
-use plan::{Plan, ServiceId};
+use plan::{Forward, Plan, ServiceId};
 use ring::host::Address;
 use ring::{Buf, Error, Socket, TaskId};
 use std::cell::RefCell;
@@ -146,12 +146,13 @@ pub(crate) fn request(current: &Current, service: ServiceId) -> Result<Permit<He
 pub(crate) async fn connection(
     core: &Rc<Core>,
     current: &Current,
-    service: ServiceId,
+    forward: &Forward,
     tried: &mut Tried,
-    retries: u8,
     until_ns: u64,
 ) -> Result<Upstream, Ending> {
-    let upstreams = &current.services[service.0 as usize];
+    let upstreams = &current.services[forward.service.0 as usize];
+    let connect_ns = upstreams.connect_timeout_ns.min(forward.per_try_timeout_ns);
+    let retries = forward.retries;
     loop {
         if core.cut.get() {
             return Err(Ending::Drained);
@@ -166,9 +167,7 @@ pub(crate) async fn connection(
         let begun = ring::now();
         let (link, reused) = match grant {
             Granted::Idle(link) => (Ok(link), true),
-            Granted::New(grant) => {
-                (open(grant, pool, until_ns.min(begun.saturating_add(upstreams.connect_timeout_ns))).await, false)
-            }
+            Granted::New(grant) => (open(grant, pool, until_ns.min(begun.saturating_add(connect_ns))).await, false),
         };
         match link {
             Ok(link) => {

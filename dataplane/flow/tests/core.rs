@@ -197,3 +197,49 @@ fn a_tunnel_keeps_no_plan() {
         }
     }
 }
+
+#[test]
+fn what_a_route_sets_or_removes_is_not_written_by_the_proxy_beside_it() {
+    let config = format!(
+        "listeners:\n  web:\n    address: 10.9.0.1:80\n    routes:\n      \
+         - {{ name: ping, match: {{ path: /ping }}, respond: {{ body: '{{}}' }}, \
+         response-headers: {{ set: {{ content-type: application/json }} }} }}\n      \
+         - {{ name: old, match: {{ path: /old }}, redirect: {{ path: /new }}, \
+         response-headers: {{ set: {{ location: /other }} }} }}\n      \
+         - {{ name: all, to: app, request-headers: {{ set: {{ x-request-id: mine, x-forwarded-for: me }}, \
+         remove: [via, x-forwarded-proto] }} }}\n\
+         services:\n  app: {{ endpoints: ['{ORIGIN}'] }}\n"
+    );
+    let mut stage = Stage::new(&config);
+    let origin = stage.origin(ORIGIN, answers());
+    let heard = stage.client(vec![
+        send("GET /ping HTTP/1.1\r\nhost: a\r\n\r\n"),
+        send("GET /old HTTP/1.1\r\nhost: a\r\n\r\n"),
+        send("GET /x HTTP/1.1\r\nhost: a\r\nx-request-id: yours\r\n\r\n"),
+    ]);
+    stage.run(5 * SECOND);
+    let (ours, seen) = (heard.text(), origin.text());
+    assert_eq!(ours.matches("content-type").count(), 1, "{ours}");
+    assert!(ours.contains("content-type: application/json\r\n"), "{ours}");
+    assert_eq!(ours.matches("location").count(), 1, "{ours}");
+    assert!(ours.contains("location: /other\r\n"), "{ours}");
+    let line = |text: &str| seen.matches(text).count();
+    assert_eq!((line("x-request-id: mine\r\n"), line("x-request-id")), (1, 1), "{seen}");
+    assert_eq!((line("x-forwarded-for: me\r\n"), line("x-forwarded-for")), (1, 1), "{seen}");
+    assert_eq!((line("via"), line("x-forwarded-proto")), (0, 0), "{seen}");
+}
+
+#[test]
+fn the_time_of_a_route_holds_for_connecting_and_the_answer_together() {
+    let config = format!(
+        "listeners: {{ web: {{ address: 10.9.0.1:80, routes: [ {{ name: all, to: app, timeout: 1s }} ] }} }}\n\
+         services: {{ app: {{ endpoints: ['{ORIGIN}'] }} }}\naccess-log: {{ path: /dev/null }}\n"
+    );
+    let mut stage = Stage::new(&config);
+    stage.origin(ORIGIN, vec![]);
+    let heard = stage.client(vec![send("GET /x HTTP/1.1\r\nhost: a\r\n\r\n")]);
+    stage.run(SECOND / 10 * 9);
+    assert_eq!(heard.text(), "");
+    stage.run(SECOND / 5);
+    assert!(heard.text().starts_with("HTTP/1.1 504 "), "{}", heard.text());
+}

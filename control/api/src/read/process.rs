@@ -18,6 +18,8 @@ const LIMITS: Words = Words {
 const ADMIN: Words = Words { what: "`admin`", known: &["address"], later: &["tls", "allow"] };
 const ACCESS_LOG: Words = Words { what: "`access-log`", known: &["path", "format"], later: &[] };
 
+/// Cores that a process can have (a service counts who waits for it in that many bits).
+const MAX_CORES: u32 = 256;
 /// CPUs that Linux can have in a mask of `sched_setaffinity` with its usual size (CPU_SETSIZE).
 const MAX_CPUS: u32 = 1024;
 
@@ -62,12 +64,12 @@ pub(super) fn access_log(node: &Node, file: &str, findings: &mut Findings) -> Op
 
 /// `cores`: `all`, a number, or a list of CPUs.
 pub(super) fn cores(node: &Node, findings: &mut Findings) -> Option<Cores> {
-    const FORM: &str = "`cores` is `all`, a number from 1 to 1024, or a list of CPUs";
+    const FORM: &str = "`cores` is `all`, a number from 1 to 256, or a list of CPUs";
     match &node.value {
         Value::List(_) => cpus(node, findings).map(Cores::List),
         Value::Scalar { text, .. } if text == "all" => Some(Cores::All),
         Value::Scalar { text, .. } if text.bytes().all(|b| b.is_ascii_digit()) => {
-            values::number(node, "`cores`", 1, MAX_CPUS, findings).map(Cores::Count)
+            values::number(node, "`cores`", 1, MAX_CORES, findings).map(Cores::Count)
         }
         Value::Scalar { text, .. } => {
             findings.add(node.at, format!("{FORM}, not {}", quoted(text)));
@@ -83,7 +85,7 @@ pub(super) fn cores(node: &Node, findings: &mut Findings) -> Option<Cores> {
 fn cpus(node: &Node, findings: &mut Findings) -> Option<Vec<u32>> {
     let mut seen = HashSet::new();
     let mut list = Vec::new();
-    for item in keys::some_items(node, "`cores`", MAX_CPUS as usize, findings) {
+    for item in keys::some_items(node, "`cores`", MAX_CORES as usize, findings) {
         let Some(cpu) = values::number(item, "a CPU", 0, MAX_CPUS - 1, findings) else {
             continue;
         };

@@ -235,7 +235,7 @@ fn all_findings_come_at_once_in_order() {
     let places: Vec<String> = bad(text).iter().filter_map(|l| l.split(": ").next().map(str::to_owned)).collect();
     assert_eq!(places, ["1:8", "3:17", "4:49", "6:19"]);
     let first = &crate::load(text, "dir/ringway.yaml").expect_err("bad")[0];
-    let told = "dir/ringway.yaml:1:8: `cores` is a whole number from 1 to 1024, not `0`";
+    let told = "dir/ringway.yaml:1:8: `cores` is a whole number from 1 to 256, not `0`";
     assert_eq!(first.to_string(), told);
 }
 

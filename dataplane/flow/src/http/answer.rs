@@ -5,7 +5,7 @@ use super::{After, Client, SKIP_BYTES, send};
 use crate::core::Core;
 use crate::ending::Ending;
 use crate::pump::Incoming;
-use plan::Permit;
+use plan::{Edits, Permit, Route};
 use ring::OutBuf;
 use std::rc::Rc;
 use wire::h1::write::{reason, write_decimal, write_error, write_field, write_status_line};
@@ -21,30 +21,30 @@ pub(crate) fn write_redirect(
     permit: &Permit,
 ) {
     write_status_line(out, status, reason(status).as_bytes());
-    write_field(out, b"location", location);
+    if !edits(request).is_some_and(|edits| edits.drops(b"location")) {
+        write_field(out, b"location", location);
+    }
     write_rest(out, core, request, b"", permit);
 }
 
 /// Writes the fixed answer of the request's route.
 pub(crate) fn write_response(out: &mut Vec<u8>, core: &Core, request: &Request, status: u16, permit: &Permit) {
-    let route = request.decision.and_then(|decision| decision.route).map(|id| request.current.plan.route(id));
-    let body = route.map_or(&b""[..], |route| &route.body);
+    let body = route(request).map_or(&b""[..], |route| &route.body);
     write_status_line(out, status, reason(status).as_bytes());
-    if !body.is_empty() {
+    if !body.is_empty() && !edits(request).is_some_and(|edits| edits.drops(b"content-type")) {
         out.extend_from_slice(b"content-type: text/plain\r\n");
     }
     write_rest(out, core, request, body, permit);
 }
 
 fn write_rest(out: &mut Vec<u8>, core: &Core, request: &Request, body: &[u8], _: &Permit) {
-    let route = request.decision.and_then(|decision| decision.route).map(|id| request.current.plan.route(id));
     let bodiless = status_of(out) == 204 || status_of(out) == 304;
     if !bodiless {
         out.extend_from_slice(b"content-length: ");
         write_decimal(out, body.len() as u64);
         out.extend_from_slice(b"\r\n");
     }
-    for (name, value) in route.iter().flat_map(|route| route.response_edits.writes()) {
+    for (name, value) in edits(request).into_iter().flat_map(Edits::writes) {
         write_field(out, name.as_bytes(), value);
     }
     write_persistence(out, request, keeps(core, request));
@@ -52,6 +52,14 @@ fn write_rest(out: &mut Vec<u8>, core: &Core, request: &Request, body: &[u8], _:
     if !request.head_only() && !bodiless {
         out.extend_from_slice(body);
     }
+}
+
+fn route(request: &Request) -> Option<&Route> {
+    request.decision.and_then(|decision| decision.route).map(|id| request.current.plan.route(id))
+}
+
+fn edits(request: &Request) -> Option<&Edits> {
+    route(request).map(|route| &route.response_edits)
 }
 
 /// The status in a status line that was written here.

@@ -27,7 +27,9 @@ const STALE: u32 = 3;
 pub(crate) struct Talk<'a> {
     pub(crate) core: &'a Rc<Core>,
     pub(crate) request: &'a Request,
-    /// When the answer must be complete.
+    /// When the answer must be complete; not known before the request is.
+    total_by_ns: Cell<u64>,
+    /// The same, or earlier while an attempt has a time of its own for the answer's head.
     pub(crate) answer_by_ns: Cell<u64>,
     /// When the request must be.
     arrive_by_ns: Cell<u64>,
@@ -75,6 +77,7 @@ impl<'a> Talk<'a> {
         Talk {
             core,
             request,
+            total_by_ns: Cell::new(u64::MAX),
             answer_by_ns: Cell::new(u64::MAX),
             arrive_by_ns: Cell::new(request.arrive_by_ns()),
             last_ns: Cell::new(ring::now()),
@@ -101,8 +104,15 @@ impl<'a> Talk<'a> {
     fn request_is_whole(&self, forward: &Forward) {
         self.whole.set(true);
         self.last_ns.set(ring::now());
-        let timeout = ring::now().saturating_add(forward.timeout_ns);
-        self.answer_by_ns.set(self.answer_by_ns.get().min(timeout));
+        self.request_is_complete(forward);
+    }
+
+    /// All of the request has come from the client: the time for the answer begins, connecting and retries included.
+    fn request_is_complete(&self, forward: &Forward) {
+        if self.total_by_ns.get() == u64::MAX {
+            self.total_by_ns.set(ring::now().saturating_add(forward.timeout_ns));
+        }
+        self.answer_by_ns.set(self.answer_by_ns.get().min(self.total_by_ns.get()));
     }
 
     /// The first head of an answer is there.
@@ -110,6 +120,7 @@ impl<'a> Talk<'a> {
         if self.upstream_ns.get() == 0 && self.sent_ns.get() > 0 {
             self.upstream_ns.set(ring::now().saturating_sub(self.sent_ns.get()).max(1));
         }
+        self.answer_by_ns.set(self.total_by_ns.get());
     }
 
     /// When the wait for the answer's head ends, looked at whenever the task wakes. An answer that takes its time is
@@ -160,18 +171,18 @@ pub(crate) async fn forward(
     let mut message = Message::new();
     let mut incoming = Incoming::of(request.body);
     let mut head = Some(head);
-    let begun_ns = ring::now();
-    let connect_by_ns = begun_ns.saturating_add(forward.timeout_ns.min(request.idle_ns()));
+    if matches!(request.body, Body::None | Body::Length(0)) {
+        talk.request_is_complete(&forward);
+    }
+    let connect_by_ns = ring::now().saturating_add(forward.timeout_ns.min(request.idle_ns()));
     for _ in 0..=STALE {
-        let try_by_ns = ring::now().saturating_add(forward.per_try_timeout_ns);
-        let until_ns = connect_by_ns.min(try_by_ns);
-        let found =
-            upstream::connection(core, &request.current, forward.service, &mut tried, forward.retries, until_ns);
+        let found = upstream::connection(core, &request.current, &forward, &mut tried, connect_by_ns);
         let mut up = match found.await {
             Ok(up) => up,
             Err(ending) => return conclude(&talk, client, None, Err(talk.fault(ending))).await.into(),
         };
-        talk.answer_by_ns.set(try_by_ns);
+        let try_by_ns = ring::now().saturating_add(forward.per_try_timeout_ns);
+        talk.answer_by_ns.set(talk.total_by_ns.get().min(try_by_ns));
         let attempt = exchange(&talk, &forward, client, &mut up, &mut incoming, head.take(), &mut message).await;
         let result = match attempt {
             Attempt::Stale => continue,

@@ -142,7 +142,7 @@ impl Lines<'_> {
         }
         self.write_kept(out, edits, keep_host);
         self.write_framing(out);
-        self.write_forwarded(out);
+        self.write_forwarded(out, edits);
         for (name, value) in edits.iter().flat_map(|edits| edits.writes()) {
             write_field(out, name.as_bytes(), value);
         }
@@ -187,20 +187,31 @@ impl Lines<'_> {
         }
     }
 
-    /// `Via`, `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Request-Id`.
-    fn write_forwarded(&self, out: &mut Vec<u8>) {
-        self.write_list(out, FieldName::Via, b"via", VIA);
+    /// `Via`, `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Request-Id`, but for those that the route sets or removes.
+    fn write_forwarded(&self, out: &mut Vec<u8>, edits: Option<&Edits>) {
+        let ours = |name: &[u8]| edits.is_none_or(|edits| !edits.drops(name));
+        if ours(b"via") {
+            self.write_list(out, FieldName::Via, b"via", VIA);
+        }
         if self.mode() != ForwardedMode::Keep {
-            if self.mode() == ForwardedMode::Append {
-                self.write_list(out, FieldName::XForwardedFor, b"x-forwarded-for", self.source.ip());
-            } else if !self.source.ip().is_empty() {
-                write_field(out, b"x-forwarded-for", self.source.ip());
+            if ours(b"x-forwarded-for") {
+                self.write_forwarded_for(out);
             }
-            if !self.trusts_proto() {
+            if ours(b"x-forwarded-proto") && !self.trusts_proto() {
                 out.extend_from_slice(b"x-forwarded-proto: http\r\n");
             }
         }
-        write_field(out, b"x-request-id", self.id);
+        if ours(b"x-request-id") {
+            write_field(out, b"x-request-id", self.id);
+        }
+    }
+
+    fn write_forwarded_for(&self, out: &mut Vec<u8>) {
+        if self.mode() == ForwardedMode::Append {
+            self.write_list(out, FieldName::XForwardedFor, b"x-forwarded-for", self.source.ip());
+        } else if !self.source.ip().is_empty() {
+            write_field(out, b"x-forwarded-for", self.source.ip());
+        }
     }
 
     /// One line of all values that the client sent, and one more.
