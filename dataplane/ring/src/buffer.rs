@@ -181,11 +181,7 @@ impl Buffers {
         let mut buffers = Buffers {
             small: Region::new(config.small),
             large: Region::new(config.large),
-            reserve: Region::new(BufferSizes {
-                bytes: config.small.bytes,
-                count: 2 * RESERVE,
-                most: 2 * RESERVE,
-            }),
+            reserve: Region::new(BufferSizes { bytes: config.small.bytes, count: 2 * RESERVE, most: 2 * RESERVE }),
             reserve_free: [(0..RESERVE).collect(), (RESERVE..2 * RESERVE).collect()],
             pieces: Vec::new(),
             pieces_shares: Vec::new(),
@@ -359,7 +355,8 @@ impl Buffers {
     /// Buffers, pieces and parts of the reserve that connections hold; for the simulation.
     pub(crate) fn away(&self) -> usize {
         let held = usize::from(self.small.held + self.large.held);
-        held + (2 * RESERVE as usize - self.reserve_free.iter().map(Vec::len).sum::<usize>()) + (self.pieces.len() - self.pieces_free.len())
+        held + (2 * RESERVE as usize - self.reserve_free.iter().map(Vec::len).sum::<usize>())
+            + (self.pieces.len() - self.pieces_free.len())
     }
 
     pub(crate) fn report(&self, stats: &Stats) {

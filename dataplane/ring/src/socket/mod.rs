@@ -8,13 +8,16 @@
 //! then has nothing to cancel); later ones are multishot into small buffers; two full buffers in a row make it bulk:
 //! single-shot into large buffers, the next armed while the last is sent; a row of small receives makes it small again.
 
+mod close;
+mod receive;
+
 use crate::buffer::Buf;
 use crate::core::{Core, with};
 use crate::driver::{Completion, Group, Kind, Tag};
 use crate::host::Address;
 use crate::message::{Message, Send};
 use crate::task::TaskId;
-use crate::timer::{Owner, Timer};
+use crate::timer::Timer;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -337,7 +340,8 @@ impl Sockets {
             self.entries.len() as u32 - 1
         });
         let generation = self.entries[index as usize].generation;
-        self.entries[index as usize] = Entry { fd, life, mode, accepted: life == Life::Open, generation, ..Entry::free() };
+        self.entries[index as usize] =
+            Entry { fd, life, mode, accepted: life == Life::Open, generation, ..Entry::free() };
         Socket { index }
     }
 
@@ -473,7 +477,7 @@ impl Core {
         self.sockets.insert(fd, Life::Open, Mode::First)
     }
 
-    fn start_connect(&mut self, address: &Address) -> Result<Socket, Error> {
+    pub(super) fn start_connect(&mut self, address: &Address) -> Result<Socket, Error> {
         let fd = self
             .driver
             .socket(address)
@@ -488,7 +492,7 @@ impl Core {
         Ok(socket)
     }
 
-    fn poll_connect(&mut self, index: u32, until_ns: u64) -> Poll<Result<(), Error>> {
+    pub(super) fn poll_connect(&mut self, index: u32, until_ns: u64) -> Poll<Result<(), Error>> {
         let (now, current) = (self.now_ns, self.tasks.current);
         let entry = self.sockets.at(index);
         match (entry.life, entry.end) {
@@ -516,405 +520,6 @@ impl Core {
             }
         }
         self.tell(index);
-    }
-
-    #[inline]
-    fn poll_recv(&mut self, index: u32, until_ns: u64) -> Poll<Result<Option<Buf>, Error>> {
-        if let Some(buf) = self.take_queued(index) {
-            return Poll::Ready(Ok(Some(buf)));
-        }
-        let (now, current) = (self.now_ns, self.tasks.current);
-        let entry = self.sockets.at(index);
-        match entry.end {
-            End::Eof => return Poll::Ready(Ok(None)),
-            End::Failed(error) => return Poll::Ready(Err(error)),
-            End::None => {}
-        }
-        entry.reader = current;
-        if entry.receive == Receive::Idle {
-            self.arm(index);
-        }
-        if now >= until_ns {
-            return Poll::Ready(Err(Error::TimedOut));
-        }
-        self.due(until_ns);
-        Poll::Pending
-    }
-
-    #[inline]
-    fn take_queued(&mut self, index: u32) -> Option<Buf> {
-        let buf = self.sockets.pop(index)?;
-        let entry = self.sockets.at(index);
-        // Bulk is read ahead by one buffer, so that receiving and sending overlap.
-        if entry.mode == Mode::Bulk && entry.receive == Receive::Idle && entry.end == End::None && entry.queued == 0 {
-            self.arm(index);
-        }
-        Some(buf)
-    }
-
-    fn arm(&mut self, index: u32) {
-        let entry = self.sockets.at(index);
-        if entry.life != Life::Open || entry.end != End::None {
-            return;
-        }
-        let multishot = entry.mode == Mode::Stream;
-        let group = entry.group();
-        entry.receive = if multishot { Receive::Multishot } else { Receive::Once(group) };
-        entry.armed += 1;
-        let (fd, tag) = (entry.fd, Tag::new(Kind::Receive, entry.generation, index));
-        self.driver.receive(fd, group, multishot, tag);
-    }
-
-    pub(crate) fn received(&mut self, completion: &Completion) {
-        let index = completion.tag.index();
-        let entry = self.sockets.at(index);
-        debug_assert_eq!(entry.generation & 0xff_ffff, completion.tag.generation());
-        let buf = self.received_bytes(completion);
-        let entry = self.sockets.at(index);
-        if !completion.more {
-            entry.armed -= 1;
-            entry.receive = Receive::Idle;
-        }
-        match completion.result {
-            0 if entry.broken => entry.end = End::Failed(Error::Reset),
-            0 => entry.end = End::Eof,
-            count if count > 0 => {}
-            errno => match -errno {
-                libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
-                libc::ENOBUFS => self.no_buffer(index),
-                errno => entry.end = End::Failed(Error::from_errno(errno)),
-            },
-        }
-        if let Some(buf) = buf {
-            self.queue(index, buf);
-        }
-        self.tell(index);
-    }
-
-    /// The buffer that a receive filled, from the pool or the reserve.
-    fn received_bytes(&mut self, completion: &Completion) -> Option<Buf> {
-        let entry = self.sockets.at(completion.tag.index());
-        let length = completion.result.max(0) as u32;
-        if let Receive::Reserve(id) = entry.receive {
-            return Some(self.buffers.reserve_filled(id, length));
-        }
-        let group = match entry.receive {
-            Receive::Once(group) => group,
-            _ => Group::Small,
-        };
-        completion.buffer.map(|id| self.buffers.filled(group, id, length))
-    }
-
-    fn queue(&mut self, index: u32, buf: Buf) {
-        if buf.is_empty() || self.sockets.at(index).life != Life::Open {
-            return;
-        }
-        self.adapt(index, buf.len());
-        let entry = self.sockets.at(index);
-        let awaited = entry.reader != TaskId::NONE && entry.queued == 0;
-        let buf = if awaited || buf.len() >= self.buffers.bytes(Group::Small) as usize / 4 {
-            buf
-        } else {
-            match self.buffers.compact(self.sockets.last(index), buf) {
-                Ok(None) => return,
-                Ok(Some(piece)) => piece,
-                Err(buf) => buf,
-            }
-        };
-        self.sockets.push(index, buf);
-        let entry = self.sockets.at(index);
-        if entry.queued >= QUEUE_FULL && entry.receive == Receive::Multishot {
-            self.cancel_receive(index);
-        }
-    }
-
-    /// Chooses how the socket receives next by the sizes of what came.
-    fn adapt(&mut self, index: u32, length: usize) {
-        let small = self.buffers.bytes(Group::Small) as usize;
-        let entry = self.sockets.at(index);
-        match entry.mode {
-            Mode::Bulk if length >= small => entry.row = 0,
-            Mode::Bulk => {
-                entry.row += 1;
-                if entry.row >= SMALL_AFTER {
-                    entry.mode = Mode::Stream;
-                    entry.row = 0;
-                }
-            }
-            Mode::First | Mode::Stream if length < small => {
-                entry.mode = Mode::Stream;
-                entry.row = 0;
-            }
-            Mode::First | Mode::Stream => {
-                entry.mode = Mode::Stream;
-                entry.row += 1;
-                if entry.row >= BULK_AFTER {
-                    self.become_bulk(index);
-                }
-            }
-        }
-    }
-
-    fn expect(&mut self, index: u32, bytes: u64) {
-        if bytes >= 4 * u64::from(self.buffers.bytes(Group::Small)) && self.sockets.at(index).mode != Mode::Bulk {
-            self.become_bulk(index);
-        }
-    }
-
-    fn become_bulk(&mut self, index: u32) {
-        let entry = self.sockets.at(index);
-        entry.mode = Mode::Bulk;
-        entry.row = 0;
-        if entry.receive == Receive::Multishot {
-            self.cancel_receive(index);
-        }
-    }
-
-    fn no_buffer(&mut self, index: u32) {
-        let entry = self.sockets.at(index);
-        if entry.life != Life::Open {
-            return;
-        }
-        let group = entry.group();
-        if self.buffers.ran_empty(&mut self.driver, group) {
-            self.arm(index);
-            return;
-        }
-        // Only those with input stand in line: idle sockets would hold the reserve while others need it.
-        let entry = self.sockets.at(index);
-        if !entry.is_awaited() {
-            return;
-        }
-        entry.receive = Receive::Readable;
-        entry.armed += 1;
-        let (fd, tag) = (entry.fd, Tag::new(Kind::Readable, entry.generation, index));
-        self.driver.readable(fd, tag);
-    }
-
-    pub(crate) fn became_readable(&mut self, completion: &Completion) {
-        let index = completion.tag.index();
-        let entry = self.sockets.at(index);
-        debug_assert_eq!(entry.generation, completion.tag.generation());
-        entry.armed -= 1;
-        if entry.life == Life::Open && !entry.is_awaited() {
-            entry.receive = Receive::Idle;
-        } else if entry.life == Life::Open {
-            entry.receive = Receive::InLine;
-            let (group, accepted, socket) = (entry.group(), entry.accepted, (index, entry.generation));
-            self.buffers.stand_in_line(group, accepted, socket);
-        } else {
-            entry.receive = Receive::Idle;
-            self.finish_closing(index);
-        }
-    }
-
-    /// Lets as many of those in line receive as there are buffers, and a few more into the reserve.
-    pub(crate) fn serve_line(&mut self) {
-        for group in [Group::Small, Group::Large] {
-            let mut served = 0;
-            while let Some((index, generation)) = self.buffers.next_in_line(group, served) {
-                if self.still_in_line(index, generation) {
-                    self.arm(index);
-                    served += 1;
-                }
-            }
-        }
-        while let Some(((index, generation), id)) = self.buffers.next_for_reserve() {
-            if !self.still_in_line(index, generation) {
-                self.buffers.reserve_unused(id);
-                continue;
-            }
-            let (memory, length) = self.buffers.reserve_memory(id);
-            let entry = self.sockets.at(index);
-            entry.receive = Receive::Reserve(id);
-            entry.armed += 1;
-            let (fd, tag) = (entry.fd, Tag::new(Kind::Receive, generation, index));
-            self.driver.receive_into(fd, memory, length, tag);
-        }
-    }
-
-    fn still_in_line(&mut self, index: u32, generation: u32) -> bool {
-        let entry = self.sockets.at(index);
-        let stands = entry.generation == generation && entry.receive == Receive::InLine && entry.life == Life::Open;
-        if stands && !entry.is_awaited() {
-            entry.receive = Receive::Idle;
-            return false;
-        }
-        stands
-    }
-
-    fn look_for_failure(&mut self, index: u32) -> bool {
-        let current = self.tasks.current;
-        let entry = self.sockets.at(index);
-        if let End::Failed(_) = entry.end {
-            return true;
-        }
-        entry.reader = current;
-        // Only an armed receive hears of it.
-        if entry.receive == Receive::Idle && entry.queued < QUEUE_FULL {
-            self.arm(index);
-        }
-        false
-    }
-
-    fn break_all(&mut self) {
-        for index in 0..self.sockets.entries.len() as u32 {
-            let entry = self.sockets.at(index);
-            if !matches!(entry.life, Life::Open | Life::Connecting) {
-                continue;
-            }
-            entry.broken = true;
-            entry.end = End::Failed(Error::Reset);
-            let sending = entry.sending;
-            if sending != NONE {
-                self.cancel(index, self.send_tag(sending));
-            }
-            self.tell(index);
-        }
-    }
-
-    fn cancel_receive(&mut self, index: u32) {
-        let entry = self.sockets.at(index);
-        if let Some(kind) = entry.receive.kind() {
-            let target = Tag::new(kind, entry.generation, index);
-            // A receive into the reserve keeps its state: the completion must find the buffer's number.
-            if entry.receive == Receive::Multishot {
-                entry.receive = Receive::Cancelling;
-            }
-            self.cancel(index, target);
-        }
-    }
-
-    fn cancel(&mut self, index: u32, target: Tag) {
-        let entry = self.sockets.at(index);
-        entry.armed += 1;
-        let tag = Tag::new(Kind::Cancel, entry.generation, index);
-        self.driver.cancel(target, tag);
-    }
-
-    pub(crate) fn cancelled(&mut self, completion: &Completion) {
-        let index = completion.tag.index();
-        let entry = self.sockets.at(index);
-        debug_assert_eq!(entry.generation, completion.tag.generation());
-        entry.armed -= 1;
-        entry.missed |= completion.result == -libc::ENOENT;
-        if entry.missed {
-            self.cancel_missed(index);
-        }
-        self.tell(index);
-    }
-
-    /// A cancel found nothing: its target had ended, or the kernel was just between two steps of it (a retry that is
-    /// queued as task work is in no list). What is still armed is cancelled again.
-    fn cancel_missed(&mut self, index: u32) {
-        let entry = self.sockets.at(index);
-        if entry.life == Life::Closing {
-            // All cancels have come back.
-            if entry.armed == entry.operations() {
-                entry.missed = false;
-                self.cancel_all(index);
-            }
-            return;
-        }
-        entry.missed = false;
-        if entry.receive == Receive::Cancelling {
-            entry.receive = Receive::Multishot;
-            if entry.queued >= QUEUE_FULL || entry.mode == Mode::Bulk {
-                self.cancel_receive(index);
-            }
-        }
-    }
-
-    fn cancel_all(&mut self, index: u32) {
-        self.cancel_receive(index);
-        let entry = self.sockets.at(index);
-        let (sending, connecting, generation) = (entry.sending, entry.address.is_some(), entry.generation);
-        if sending != NONE {
-            self.cancel(index, self.send_tag(sending));
-        }
-        if connecting {
-            self.cancel(index, Tag::new(Kind::Connect, generation, index));
-        }
-    }
-
-    /// The send on this socket ended; `broken`: it was told that the connection failed.
-    pub(crate) fn send_ended(&mut self, index: u32, broken: bool) {
-        let entry = self.sockets.at(index);
-        entry.armed -= 1;
-        entry.sending = NONE;
-        entry.broken |= broken;
-        if broken && entry.end == End::Eof {
-            entry.end = End::Failed(Error::Reset);
-        }
-        self.finish_closing(index);
-    }
-
-    /// Tells whoever waits for the socket, and takes the last step of closing.
-    fn tell(&mut self, index: u32) {
-        let entry = self.sockets.at(index);
-        let reader = std::mem::replace(&mut entry.reader, TaskId::NONE);
-        if reader != TaskId::NONE {
-            self.tasks.wake(reader);
-        } else if entry.watched {
-            self.tell_watcher(index);
-        }
-        self.finish_closing(index);
-    }
-
-    fn tell_watcher(&mut self, index: u32) {
-        let entry = self.sockets.at(index);
-        if entry.queued == 0 && entry.end == End::None {
-            // Nothing to tell: a receive that has to be armed again.
-            if entry.receive == Receive::Idle {
-                self.arm(index);
-            }
-            return;
-        }
-        if let Some(token) = self.sockets.unwatch(index) {
-            self.watched.push_back(token);
-            self.tasks.wake(self.watcher);
-        }
-    }
-
-    fn watch(&mut self, index: u32, token: u64, until_ns: u64) {
-        let entry = self.sockets.at(index);
-        entry.watched = true;
-        entry.token = token;
-        entry.reader = TaskId::NONE;
-        let mut timer = entry.timer;
-        self.timers.set(&mut timer, until_ns, Owner::Socket(index));
-        let entry = self.sockets.at(index);
-        entry.timer = timer;
-        if entry.queued > 0 || entry.end != End::None || entry.receive == Receive::Idle {
-            self.tell_watcher(index);
-        }
-    }
-
-    fn close(&mut self, index: u32) {
-        while let Some(buf) = self.sockets.pop(index) {
-            drop(buf);
-        }
-        let entry = self.sockets.at(index);
-        entry.life = Life::Closing;
-        entry.watched = false;
-        entry.reader = TaskId::NONE;
-        let timer = std::mem::replace(&mut entry.timer, Timer::NONE);
-        self.timers.cancel(timer);
-        self.cancel_all(index);
-        self.finish_closing(index);
-    }
-
-    fn finish_closing(&mut self, index: u32) {
-        let entry = self.sockets.at(index);
-        if entry.life != Life::Closing || entry.armed > 0 {
-            return;
-        }
-        let fd = entry.fd;
-        entry.life = Life::Free;
-        entry.generation = (entry.generation + 1) & 0xff_ffff;
-        self.sockets.open -= 1;
-        self.sockets.free.push(index);
-        self.driver.close(fd);
     }
 }
 
