@@ -5,7 +5,7 @@ use crate::ending::{Blame, Ending};
 use crate::order::{Order, Process, Start};
 use crate::port::{self, Port};
 use crate::table::Table;
-use crate::upstream::{self, Pooled, Upstreams};
+use crate::upstream::{self, Line, Pooled, Upstreams};
 use plan::{ListenerId, Plan, SeriesId};
 use ring::between;
 use ring::{Socket, Wake};
@@ -26,6 +26,8 @@ pub(crate) struct Core {
     pub(crate) log: RefCell<between::Writer>,
     pub(crate) idle: RefCell<Table<Idle>>,
     pub(crate) pooled: RefCell<Table<Pooled>>,
+    /// Lines of services that the newest plan does not have, while somebody waits in them.
+    pub(crate) old_lines: RefCell<Vec<Line>>,
     pub(crate) draining: Cell<bool>,
     /// Draining is over: what is left was cut off.
     pub(crate) cut: Cell<bool>,
@@ -73,6 +75,7 @@ pub fn start(start: Start) {
         log: RefCell::new(start.log),
         idle: RefCell::new(Table::new()),
         pooled: RefCell::new(Table::new()),
+        old_lines: RefCell::default(),
         draining: Cell::new(false),
         cut: Cell::new(false),
         current: RefCell::new(None),
@@ -155,6 +158,9 @@ impl Core {
             series: order.series,
         });
         *self.current.borrow_mut() = Some(current.clone());
+        if let Some(before) = &before {
+            upstream::retire(self, before, &current);
+        }
         let mut ports = self.ports.borrow_mut();
         let old = std::mem::take(&mut *ports);
         if order.drain {
@@ -182,6 +188,7 @@ impl Core {
             self.cut.set(true);
             ring::break_all();
             current.services.iter().for_each(upstream::Upstreams::wake_first);
+            upstream::wake_old_lines(self);
         }
         self.counters.generation.sub(self.counters.generation.value());
         self.counters.generation.add(current.plan.generation);

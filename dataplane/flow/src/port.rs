@@ -114,8 +114,10 @@ async fn next(port: &Port, listener: &Listener) -> Option<Result<Socket, ring::E
 
 /// Gives a connection its task, once the process may have one more.
 async fn admit(core: &Rc<Core>, port: &Rc<Port>, listener: &Listener, socket: Socket) {
-    let Some(current) = core.current() else { return };
-    while !core.process.open(current.plan.process.connections) {
+    while !core.current().is_some_and(|current| core.process.open(current.plan.process.connections)) {
+        if port.is_closed() {
+            return;
+        }
         listener.pause();
         ring::sleep_until(ring::now() + FULL_PAUSE_NS).await;
     }

@@ -24,7 +24,8 @@ pub(crate) async fn serve(core: Rc<Core>, port: Rc<Port>, socket: Socket) {
             Kind::Http(_) => (FOREVER_NS, false),
         };
         let account = Account::of(&current, decision.series, logged);
-        let connected = connect(&core, &current, &decision).await;
+        let until_ns = begun_ns.saturating_add(idle_ns);
+        let connected = connect(&core, &current, &decision, &socket, until_ns).await;
         drop((current, port));
         let (ending, carried, destination) = match connected {
             Ok(up) => {
@@ -55,10 +56,16 @@ pub(crate) async fn serve(core: Rc<Core>, port: Rc<Port>, socket: Socket) {
     hang_up(&core, socket);
 }
 
-async fn connect(core: &Rc<Core>, current: &Current, decision: &Decision) -> Result<Upstream, Ending> {
+async fn connect(
+    core: &Rc<Core>,
+    current: &Current,
+    decision: &Decision,
+    client: &Socket,
+    until_ns: u64,
+) -> Result<Upstream, Ending> {
     let Action::Forward(forward) = decision.action else { return Err(Ending::UnknownService) };
     let mut tried = Tried::default();
-    upstream::connection(core, current, &forward, &mut tried, u64::MAX).await
+    upstream::connection(core, current, &forward, &mut tried, client, until_ns).await
 }
 
 async fn through(core: &Core, client: &Socket, mut up: Upstream, idle_ns: u64) -> (Ending, Carried) {

@@ -10,8 +10,8 @@ use balance::{Budget, Endpoint, InFlight, Outcome, Permit};
 use plan::{Forward, Plan, ServiceId};
 use ring::host::Address;
 use ring::{Buf, Error, Socket, TaskId};
-use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashSet, VecDeque};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,8 +29,11 @@ pub(crate) struct Upstreams {
     budget: Rc<Arc<Budget>>,
     connect_timeout_ns: u64,
     pools: Vec<Rc<Pool>>,
-    line: Rc<RefCell<VecDeque<TaskId>>>,
+    line: Line,
 }
+
+/// The tasks of a core that wait for a connection to a service, first come first served.
+pub(crate) type Line = Rc<RefCell<VecDeque<TaskId>>>;
 
 /// The idle connections to one endpoint.
 pub(crate) struct Pool {
@@ -39,6 +42,8 @@ pub(crate) struct Pool {
     /// The endpoint's address in words, for the log.
     pub(crate) name: Box<str>,
     idle: RefCell<Vec<u64>>,
+    /// The newest plan does not have the endpoint: nothing is kept any more.
+    retired: Cell<bool>,
 }
 
 /// An idle connection.
@@ -125,13 +130,47 @@ pub(crate) fn carry(before: Option<&Current>, plan: &Plan) -> Vec<Upstreams> {
         .collect()
 }
 
+/// Lets go of what the new plan does not have: idle connections of endpoints that are gone count no longer against the
+/// limits, and lines of services that are gone are remembered until they are empty.
+pub(crate) fn retire(core: &Core, before: &Current, current: &Current) {
+    let pools =
+        |current: &Current| current.services.iter().flat_map(|service| service.pools.clone()).collect::<Vec<_>>();
+    let kept: HashSet<*const Pool> = pools(current).iter().map(Rc::as_ptr).collect();
+    for pool in pools(before).iter().filter(|pool| !kept.contains(&Rc::as_ptr(pool))) {
+        pool.retired.set(true);
+        let idle = pool.idle.take();
+        idle.into_iter().for_each(|key| idle_ended(core, key));
+    }
+    let kept: HashSet<_> = current.services.iter().map(|service| Rc::as_ptr(&service.line)).collect();
+    let gone = before.services.iter().filter(|service| !kept.contains(&Rc::as_ptr(&service.line)));
+    let waiting = gone.filter(|service| !service.line.borrow().is_empty()).map(|service| service.line.clone());
+    core.old_lines.borrow_mut().extend(waiting);
+}
+
+/// Wakes the first in each line of services that the newest plan does not have.
+pub(crate) fn wake_old_lines(core: &Core) {
+    core.old_lines.borrow_mut().retain(|line| {
+        let line = line.borrow();
+        if let Some(first) = line.front() {
+            ring::wake_task(*first);
+        }
+        !line.is_empty()
+    });
+}
+
 impl Pool {
     fn new(endpoint: &Arc<Endpoint>) -> Pool {
         let (address, name) = match endpoint.address() {
             balance::Address::Ip(ip) => (Some(Address::from(*ip)), ip.to_string()),
             balance::Address::Unix(path) => (Address::unix(path), format!("unix:{}", path.display())),
         };
-        Pool { endpoint: endpoint.clone(), address, name: name.into(), idle: RefCell::default() }
+        Pool {
+            endpoint: endpoint.clone(),
+            address,
+            name: name.into(),
+            idle: RefCell::default(),
+            retired: Cell::new(false),
+        }
     }
 }
 
@@ -148,6 +187,7 @@ pub(crate) async fn connection(
     current: &Current,
     forward: &Forward,
     tried: &mut Tried,
+    client: &Socket,
     until_ns: u64,
 ) -> Result<Upstream, Ending> {
     let upstreams = &current.services[forward.service.0 as usize];
@@ -162,7 +202,7 @@ pub(crate) async fn connection(
         let flight = Endpoint::begin(Held(pool.clone()));
         let grant = match upstreams.at_once(core, pool) {
             Some(granted) => granted,
-            None => upstreams.wait(core, pool, until_ns).await?,
+            None => upstreams.wait(core, pool, client, until_ns).await?,
         };
         let begun = ring::now();
         let (link, reused) = match grant {
@@ -273,13 +313,13 @@ impl Upstreams {
         })
     }
 
-    /// Waits in line for a connection of the pool, or for the right to open one.
-    async fn wait(&self, core: &Rc<Core>, pool: &Pool, until_ns: u64) -> Result<Granted, Ending> {
+    /// Waits in line for a connection of the pool, or for the right to open one; with an eye on the client.
+    async fn wait(&self, core: &Rc<Core>, pool: &Pool, client: &Socket, until_ns: u64) -> Result<Granted, Ending> {
         let budget = self.service.budget();
         let place = Budget::try_pending(budget.clone(), self.service.limits()).ok_or(Ending::Overloaded)?;
         let me = InLine::new(core, &self.line);
         let look = || match () {
-            () if core.cut.get() => Some(None),
+            () if core.cut.get() || client.is_failed() || ring::now() >= until_ns => Some(None),
             () if me.is_first() => self.as_first(core, pool).map(Some),
             () => None,
         };
@@ -289,7 +329,7 @@ impl Upstreams {
         if let Some(next) = budget.settle(core.index) {
             core.ring(next);
         }
-        granted.ok_or(Ending::Overloaded)
+        granted.ok_or(if client.is_failed() { Ending::ClientGone } else { Ending::Overloaded })
     }
 
     /// What the first in line does when it is told to look.
@@ -319,12 +359,12 @@ impl Upstreams {
 /// A place in a core's line; the next is told when it is left.
 struct InLine {
     core: Rc<Core>,
-    line: Rc<RefCell<VecDeque<TaskId>>>,
+    line: Line,
     task: TaskId,
 }
 
 impl InLine {
-    fn new(core: &Rc<Core>, line: &Rc<RefCell<VecDeque<TaskId>>>) -> InLine {
+    fn new(core: &Rc<Core>, line: &Line) -> InLine {
         core.counters.pending.add(1);
         let task = ring::current_task();
         line.borrow_mut().push_back(task);
@@ -367,7 +407,7 @@ impl Upstream {
     /// Puts the connection into the pool, unless something came on it that was not asked for.
     pub(crate) fn keep(self, core: &Core, current: &Current, service: ServiceId) {
         let Upstream { link, input, pool, .. } = self;
-        if input.is_some() || !link.socket.is_quiet() || core.draining.get() {
+        if input.is_some() || !link.socket.is_quiet() || core.draining.get() || pool.retired.get() {
             return;
         }
         let key = core.pooled.borrow_mut().insert(Pooled { link, pool: pool.clone() });
@@ -409,6 +449,7 @@ pub(crate) fn idle_ended(core: &Core, key: u64) {
 /// elsewhere is given up.
 pub(crate) fn answer_ring(core: &Core) {
     let Some(current) = core.current() else { return };
+    wake_old_lines(core);
     for upstreams in &current.services {
         if !upstreams.line.borrow().is_empty() {
             upstreams.wake_first();

@@ -243,3 +243,61 @@ fn the_time_of_a_route_holds_for_connecting_and_the_answer_together() {
     stage.run(SECOND / 5);
     assert!(heard.text().starts_with("HTTP/1.1 504 "), "{}", heard.text());
 }
+
+#[test]
+fn idle_connections_to_endpoints_that_are_gone_do_not_count_against_the_limit() {
+    let config = |endpoint: &str| {
+        format!(
+            "listeners: {{ web: {{ address: 10.9.0.1:80, routes: [ {{ name: all, to: app }} ] }} }}\n\
+             services: {{ app: {{ endpoints: ['{endpoint}'], limits: {{ connections: 1 }} }} }}\n"
+        )
+    };
+    let mut stage = Stage::new(&config(ORIGIN));
+    stage.origin(ORIGIN, answers());
+    stage.origin("10.0.0.2:80", answers());
+    let get = || vec![send("GET /x HTTP/1.1\r\nhost: a\r\n\r\n")];
+    let first = stage.client(get());
+    stage.run(SECOND);
+    stage.apply(&config("10.0.0.2:80"));
+    stage.order(false, false);
+    stage.run(SECOND);
+    let second = stage.client(get());
+    stage.run(SECOND);
+    assert!(first.text().starts_with("HTTP/1.1 200 "), "{}", first.text());
+    assert!(second.text().starts_with("HTTP/1.1 200 "), "{}", second.text());
+}
+
+#[test]
+fn an_upload_may_take_longer_than_the_idle_timeout_while_bytes_come() {
+    let mut stage = Stage::new(&web("limits: { idle-timeout: 2s }"));
+    stage.origin(ORIGIN, vec![Step::Await("the end"), send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")]);
+    let mut steps = vec![send("POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 57\r\n\r\n")];
+    for _ in 0..10 {
+        steps.extend([Step::Sleep(SECOND), send("01234")]);
+    }
+    steps.push(send("the end"));
+    let heard = stage.client(steps);
+    stage.run(20 * SECOND);
+    assert!(heard.text().starts_with("HTTP/1.1 200 "), "{}", heard.text());
+}
+
+#[test]
+fn who_waits_for_a_service_that_a_plan_drops_is_still_served() {
+    let config = |service: &str| {
+        format!(
+            "listeners: {{ web: {{ address: 10.9.0.1:80, routes: [ {{ name: all, to: {service} }} ] }} }}\n\
+             services: {{ {service}: {{ endpoints: ['{ORIGIN}'], limits: {{ connections: 1 }} }} }}\n"
+        )
+    };
+    let mut stage = Stage::new(&config("s"));
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+    stage.origin(ORIGIN, vec![Step::Await("\r\n\r\n"), Step::Sleep(2 * SECOND), send(answer)]);
+    let get = || vec![send("GET /x HTTP/1.1\r\nhost: a\r\n\r\n")];
+    let (first, second) = (stage.client(get()), stage.client(get()));
+    stage.run(SECOND);
+    stage.apply(&config("z"));
+    stage.order(false, false);
+    stage.run(5 * SECOND);
+    assert!(first.text().starts_with("HTTP/1.1 200 "), "{}", first.text());
+    assert!(second.text().starts_with("HTTP/1.1 200 "), "{}", second.text());
+}

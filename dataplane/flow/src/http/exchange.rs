@@ -33,8 +33,8 @@ pub(crate) struct Talk<'a> {
     pub(crate) answer_by_ns: Cell<u64>,
     /// When the request must be.
     arrive_by_ns: Cell<u64>,
-    /// When something last happened on the service's side.
-    pub(crate) last_ns: Cell<u64>,
+    /// When the service was last heard of, from the whole request on: before, it is not its turn (`u64::MAX`).
+    last_ns: Cell<u64>,
     /// When the request was handed to the kernel; 0 while it was not.
     sent_ns: Cell<u64>,
     upstream_ns: Cell<u64>,
@@ -80,7 +80,7 @@ impl<'a> Talk<'a> {
             total_by_ns: Cell::new(u64::MAX),
             answer_by_ns: Cell::new(u64::MAX),
             arrive_by_ns: Cell::new(request.arrive_by_ns()),
-            last_ns: Cell::new(ring::now()),
+            last_ns: Cell::new(u64::MAX),
             sent_ns: Cell::new(0),
             upstream_ns: Cell::new(0),
             begun: Cell::new(false),
@@ -113,6 +113,13 @@ impl<'a> Talk<'a> {
             self.total_by_ns.set(ring::now().saturating_add(forward.timeout_ns));
         }
         self.answer_by_ns.set(self.answer_by_ns.get().min(self.total_by_ns.get()));
+    }
+
+    /// The service gave a sign of life: its idle time begins anew, once it has begun at all.
+    pub(crate) fn service_moved(&self) {
+        if self.last_ns.get() != u64::MAX {
+            self.last_ns.set(ring::now());
+        }
     }
 
     /// The first head of an answer is there.
@@ -176,7 +183,7 @@ pub(crate) async fn forward(
     }
     let connect_by_ns = ring::now().saturating_add(forward.timeout_ns.min(request.idle_ns()));
     for _ in 0..=STALE {
-        let found = upstream::connection(core, &request.current, &forward, &mut tried, connect_by_ns);
+        let found = upstream::connection(core, &request.current, &forward, &mut tried, &client.socket, connect_by_ns);
         let mut up = match found.await {
             Ok(up) => up,
             Err(ending) => return conclude(&talk, client, None, Err(talk.fault(ending))).await.into(),

@@ -77,9 +77,14 @@ pub(crate) async fn pass_on(
                 }
                 head.release(input);
                 if wanted {
+                    // While it is under way nothing else can be said: a fault now cuts the connection.
+                    talk.begun.set(true);
+                    talk.cut.set(true);
                     send(talk, to, out).await?;
+                    talk.begun.set(false);
+                    talk.cut.set(false);
                 }
-                talk.last_ns.set(ring::now());
+                talk.service_moved();
             }
             _ => {
                 let written = write_final(talk, &mut out, core.scratch.borrow().head(), head.bytes());
