@@ -19,6 +19,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use api::{Forwarded, ForwardedMode};
 pub use compile::{Answers, Name, Rejection, compile};
 pub use decide::{Cache, Request};
 pub use decision::{Action, Decision, Forward, Permit, Redirect, Respond, Show};
@@ -116,27 +117,6 @@ pub struct Http {
     /// Requests are logged.
     pub access_log: bool,
     pub(crate) hosts: hosts::Hosts,
-}
-
-/// What a listener makes of `X-Forwarded-*`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Forwarded {
-    /// How many proxies in front of this one are trusted to have said the truth.
-    pub trusted_hops: u32,
-    /// What is sent on.
-    pub mode: ForwardedMode,
-}
-
-/// What happens to `X-Forwarded-For` on the way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ForwardedMode {
-    /// The peer's address is appended.
-    #[default]
-    Append,
-    /// What came is dropped, the peer's address stands alone.
-    Replace,
-    /// What came is sent on as it is.
-    Keep,
 }
 
 /// A TCP listener's settings.
