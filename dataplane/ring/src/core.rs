@@ -320,9 +320,9 @@ impl Core {
 
     fn enter(&mut self, may_wait: bool) -> usize {
         let wait = may_wait && !self.tasks.has_ready();
-        let timeout_ns =
-            if wait { self.timers.next_ns().map(|at| at.saturating_sub(self.driver.now_ns())) } else { Some(0) };
         self.entered_ns = self.driver.now_ns();
+        let timeout_ns =
+            if wait { self.timers.next_ns().map(|at| at.saturating_sub(self.entered_ns)) } else { Some(0) };
         let busy = self.entered_ns.saturating_sub(self.now_ns);
         self.stats.busy_ns.store(self.stats.busy_ns.load(Relaxed) + busy, Relaxed);
         self.done.clear();

@@ -118,7 +118,7 @@ pub(crate) async fn give(
     request.finish(core, &client.source, ending, Outcome { status, received_bytes, sent_bytes, ..Outcome::default() });
     match (keep, read) {
         (true, true) => After::Keep,
-        (false, _) if matches!(request.body, Body::None | Body::Length(0)) => request.close(),
+        (false, _) if !request.has_body() => request.close(),
         _ => After::Discard,
     }
 }

@@ -178,7 +178,7 @@ pub(crate) async fn forward(
     let mut message = Message::new();
     let mut incoming = Incoming::of(request.body);
     let mut head = Some(head);
-    if matches!(request.body, Body::None | Body::Length(0)) {
+    if !request.has_body() {
         talk.request_is_complete(&forward);
     }
     let connect_by_ns = ring::now().saturating_add(forward.timeout_ns.min(request.idle_ns()));
@@ -219,7 +219,7 @@ async fn exchange(
     let reused = up.reused;
     let (upstream, answer_input) = up.split();
     let Client { socket, input, .. } = client;
-    let has_body = !matches!(talk.request.body, Body::None | Body::Length(0));
+    let has_body = talk.request.has_body();
     let started = Cell::new(false);
     let mut nothing = None;
     let mut body = Pump {
@@ -240,7 +240,7 @@ async fn exchange(
         meter: Meter::up(&talk.core.counters),
     };
     if !has_body {
-        if let Err(broke) = send_head(&mut body, head, message).await {
+        if let Err(broke) = body.run(head, message).await {
             return sent_in_vain(talk, broke, reused);
         }
         talk.sent_ns.set(ring::entered_at());
@@ -248,10 +248,6 @@ async fn exchange(
         return Attempt::Ended(reply::pass_on(talk, upstream, answer_input, socket).await);
     }
     with_body(talk, forward, body, head, message, reused, answer_input).await
-}
-
-async fn send_head(body: &mut Pump<'_>, head: Option<OutBuf>, message: &mut Message) -> Result<(), Broke> {
-    body.run(head, message).await
 }
 
 async fn with_body(
@@ -346,7 +342,7 @@ async fn fail(talk: &Talk<'_>, client: &mut Client, fault: Fault, destination: &
         return if talk.cut.get() { After::Reset } else { After::Close };
     };
     // Where the request was not taken from the client to its end, its connection cannot go on.
-    let has_body = !matches!(talk.request.body, Body::None | Body::Length(0));
+    let has_body = talk.request.has_body();
     let keep = talk.request.outlives_errors() && (!has_body || talk.whole.get()) && !talk.core.draining.get();
     let mut out = OutBuf::new();
     let head_only = talk.request.head_only();

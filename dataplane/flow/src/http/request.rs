@@ -100,6 +100,11 @@ impl Request {
         self.current.http(self.listener).map_or(u64::MAX, |http| http.body_bytes)
     }
 
+    /// Bytes of a body follow the head.
+    pub(crate) fn has_body(&self) -> bool {
+        !matches!(self.body, Body::None | Body::Length(0))
+    }
+
     pub(crate) fn head_only(&self) -> bool {
         self.method == Method::Head
     }
