@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 /// DESIGN.md's table of rooms: what each one may depend on. `*` is everything that is not above it.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("dataplane/ring", &["io-uring", "libc", "crossbeam-utils", "crossbeam-queue", "crossbeam-epoch", "loom"]),
-    ("dataplane/wire", &["rustls", "httparse", "memchr"]),
+    ("dataplane/wire", &["rustls", "rustls-pki-types", "rustls-webpki", "crypto", "httparse", "memchr"]),
     ("dataplane/balance", &["crossbeam-utils", "loom"]),
     ("dataplane/plan", &["wire", "balance", "regex-automata", "api"]),
     ("dataplane/flow", &["ring", "wire", "plan", "balance"]),
     ("dataplane/agent", &["*"]),
     ("dataplane", &["*"]),
-    ("control/api", &["granit-parser", "serde", "envoy-types", "prost", "regex-syntax"]),
+    ("control/api", &["wire", "granit-parser", "serde", "envoy-types", "prost", "regex-syntax"]),
     ("bench", &["*", "-agent", "-flow", "-plan"]),
 ];
 
