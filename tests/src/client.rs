@@ -1,7 +1,7 @@
 //! A client that sends exactly the bytes it is given.
 
 use crate::http::{Answer, Head, Source};
-use crate::stream::Stream;
+use crate::stream::{Met, Stream};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -46,7 +46,8 @@ impl Client {
         Client::over(Stream::Unix(UnixStream::connect(path).expect("connect")))
     }
 
-    fn over(stream: Stream) -> Client {
+    /// Over a connected socket.
+    pub fn over(stream: Stream) -> Client {
         stream.limit(PATIENCE);
         Client { source: Source::new(stream), interim: Vec::new() }
     }
@@ -154,6 +155,20 @@ impl Client {
     pub fn finish(&mut self) -> &mut Client {
         self.source.stream().finish();
         self
+    }
+
+    /// Ends our sending side without a word of the protocol above the socket.
+    pub fn cut(&mut self) -> &mut Client {
+        self.source.stream().cut();
+        self
+    }
+
+    /// What the TLS handshake came to.
+    ///
+    /// # Panics
+    /// There was none.
+    pub fn met(&mut self) -> Met {
+        self.source.stream().met().expect("a session")
     }
 
     /// The socket: a second handle, for a thread of its own.

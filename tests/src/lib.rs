@@ -4,8 +4,11 @@
 //! - [`Origin`] is a web server of a few lines whose every answer the test writes itself.
 //! - [`Client`] writes bytes as told and reads answers strictly.
 //! - [`Metrics`] reads a page of metrics strictly.
+//! - With the feature `tls`: `certificates` makes good and bad certificates, `tls` has clients and servers of rustls.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "tls")]
+pub mod certificates;
 mod client;
 pub mod http;
 mod metrics;
@@ -15,15 +18,17 @@ mod ports;
 mod program;
 mod proxy;
 mod stream;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod tour;
 mod wait;
 
 pub use client::Client;
 pub use http::{Answer, Head};
 pub use metrics::{Metrics, Sample};
-pub use origin::{Conversation, Origin, Seen, respond};
+pub use origin::{Conversation, Origin, Seen, answers, respond};
 pub use ports::{black_hole, free_port};
 pub use program::{build, workspace};
 pub use proxy::{Proxy, Run, check, plain, routes};
-pub use stream::Stream;
+pub use stream::{Layer, Met, Stream};
 pub use wait::{eventually, until};

@@ -120,6 +120,11 @@ impl Metrics {
         values.iter().sum()
     }
 
+    /// Their sum; 0 when there is none yet.
+    pub fn total(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.all(name, labels).map(|s| s.value).sum()
+    }
+
     /// The names, each once.
     pub fn names(&self) -> BTreeSet<&str> {
         self.samples.iter().map(|s| s.name.as_str()).collect()

@@ -1,7 +1,7 @@
 //! A web server for tests: a thread a connection, strict about what it is sent, and every answer is the test's own.
 
 use crate::http::{Head, Source};
-use crate::stream::Stream;
+use crate::stream::{Met, Stream};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
@@ -34,6 +34,8 @@ pub struct Origin {
 struct Shared {
     seen: Mutex<Vec<Seen>>,
     faults: Mutex<Vec<String>>,
+    met: Mutex<Vec<Met>>,
+    refused: Mutex<Vec<String>>,
     accepted: AtomicUsize,
     open: AtomicUsize,
     stop: AtomicBool,
@@ -81,6 +83,28 @@ impl Origin {
         origin
     }
 
+    /// Serves over TLS, on a free port of 127.0.0.1.
+    ///
+    /// # Panics
+    /// There is none.
+    #[cfg(feature = "tls")]
+    pub fn secure(server: &crate::tls::Server, serve: impl Fn(&mut Conversation) + Send + Sync + 'static) -> Origin {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let origin = Origin { address: listener.local_addr().ok(), shared: Arc::default() };
+        let shared = origin.shared.clone();
+        let session = server.sessions(Arc::new(move |met| match met {
+            Ok(met) => shared.met.lock().expect("no test panicked").push(met),
+            Err(why) => shared.refused.lock().expect("no test panicked").push(why),
+        }));
+        let accept = move || {
+            let (socket, _) = listener.accept()?;
+            socket.set_nodelay(true)?;
+            Ok(session(socket))
+        };
+        origin.run(accept, serve);
+        origin
+    }
+
     /// Answers every request with 200 and a JSON description of it ([`describe`]).
     pub fn echo() -> Origin {
         Origin::answering(|seen| respond(200, "Content-Type: application/json\r\n", describe(seen).as_bytes()))
@@ -88,11 +112,7 @@ impl Origin {
 
     /// Answers every request with what `answer` makes of it; keeps connections.
     pub fn answering(answer: impl Fn(&Seen) -> Vec<u8> + Send + Sync + 'static) -> Origin {
-        Origin::new(move |conversation| {
-            while let Some(seen) = conversation.request() {
-                conversation.send(answer(&seen));
-            }
-        })
+        Origin::new(answers(answer))
     }
 
     /// Answers every request with the same bytes; keeps connections.
@@ -176,6 +196,16 @@ impl Origin {
     /// How many connections are in their handler's hands now.
     pub fn open(&self) -> usize {
         self.shared.open.load(Ordering::SeqCst)
+    }
+
+    /// What TLS handshakes came to, in the order of their ends.
+    pub fn met(&self) -> Vec<Met> {
+        self.shared.met.lock().expect("no test panicked").clone()
+    }
+
+    /// Why TLS handshakes failed.
+    pub fn refused(&self) -> Vec<String> {
+        self.shared.refused.lock().expect("no test panicked").clone()
     }
 
     /// What arrived malformed or broken off, if anything.
@@ -277,6 +307,11 @@ impl Conversation {
         self.source.stream().finish();
     }
 
+    /// Ends our direction without a word of TLS.
+    pub fn cut(&mut self) {
+        self.source.stream().cut();
+    }
+
     /// Closes so that the other side sees a reset, once bytes have arrived: the kernel sends one when a socket is
     /// closed with unread input. Use it instead of reading.
     pub fn reset_unread(&mut self) {
@@ -298,6 +333,15 @@ impl Conversation {
 impl Drop for Conversation {
     fn drop(&mut self) {
         self.shared.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// What serves a connection so that every request is answered with what `answer` makes of it.
+pub fn answers(answer: impl Fn(&Seen) -> Vec<u8> + Send + Sync + 'static) -> impl Fn(&mut Conversation) + Send + Sync {
+    move |conversation| {
+        while let Some(seen) = conversation.request() {
+            conversation.send(answer(&seen));
+        }
     }
 }
 

@@ -87,6 +87,22 @@ impl Run {
         self.folder.path()
     }
 
+    /// With a file in that folder.
+    ///
+    /// # Panics
+    /// It cannot be written.
+    pub fn file_of(self, name: &str, contents: &str) -> Run {
+        fs::write(self.folder().join(name), contents).expect("written");
+        self
+    }
+
+    /// With a certificate and its key in that folder: `NAME.pem` and `NAME.key`.
+    #[cfg(feature = "tls")]
+    pub fn pair(self, name: &str, issued: &crate::certificates::Issued) -> Run {
+        issued.put(self.folder(), name);
+        self
+    }
+
     fn file(&self) -> PathBuf {
         self.folder.path().join("ringway.yaml")
     }
