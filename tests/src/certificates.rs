@@ -73,7 +73,8 @@ pub struct Issued {
     pub key: String,
     /// The certificate alone.
     pub der: Vec<u8>,
-    serial: u64,
+    /// Its serial number.
+    pub serial: u64,
 }
 
 impl Leaf {

@@ -26,7 +26,7 @@ mod wait;
 pub use client::Client;
 pub use http::{Answer, Head};
 pub use metrics::{Metrics, Sample};
-pub use origin::{Conversation, Origin, Seen, answers, respond};
+pub use origin::{Conversation, Origin, Seen, answers, describe, respond};
 pub use ports::{black_hole, free_port};
 pub use program::{build, workspace};
 pub use proxy::{Proxy, Run, check, plain, routes};

@@ -10,6 +10,7 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, Connection, DigitallySignedStruct, Error, HandshakeKind,
     RootCertStore, ServerConfig, ServerConnection, SignatureScheme, SupportedProtocolVersion,
@@ -152,7 +153,12 @@ impl Tls {
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(verifier));
             let mut config = match &self.own {
-                Some(own) => config.with_client_auth_cert(own.certificates(), own.private_key()).expect("a pair"),
+                // Whether the key fits is not looked at: a liar's may not.
+                Some(own) => {
+                    let key = ring::sign::any_supported_type(&own.private_key()).expect("a key");
+                    let pair = CertifiedKey::new(own.certificates(), key);
+                    config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)))
+                }
                 None => config.with_no_client_auth(),
             };
             config.alpn_protocols.clone_from(&self.alpn);
@@ -312,6 +318,14 @@ impl Issued {
     fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("a key")
     }
+}
+
+/// The first certificate of a PEM text.
+///
+/// # Panics
+/// There is none.
+pub fn first_of(pem: &str) -> Vec<u8> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate").to_vec()
 }
 
 fn store(roots: &[Vec<u8>]) -> RootCertStore {
