@@ -126,6 +126,11 @@ impl Message {
         });
     }
 
+    /// Looks at the parts of a message of which nothing was sent.
+    pub fn with_parts<R>(&self, look: impl FnOnce(&[Part]) -> R) -> R {
+        with(|core| look(&core.messages.slots[self.slot as usize].owned))
+    }
+
     /// Takes out all parts of a message of which nothing was sent, through `each`; what was said by
     /// [`Message::is_last`] stays. The message is empty then.
     pub fn take_parts(&mut self, mut each: impl FnMut(Part)) {
