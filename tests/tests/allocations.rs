@@ -74,7 +74,7 @@ fn allocations(count: usize) -> u64 {
     let (mut orders, taken) = mailbox();
     let (writer, _reader) = bytes(1 << 16);
     let series = plan.series.iter().map(|_| Arc::new(Series::new(1))).collect();
-    orders.put(Order { plan, series, sockets: [Arc::new(bound)].into(), drain: false, cut: false });
+    orders.put(Order { plan, series, rules: [].into(), sockets: [Arc::new(bound)].into(), drain: false, cut: false });
     let start = Start {
         core: 0,
         wakes: [OnceLock::new()].into(),

@@ -22,6 +22,9 @@ mod tunnel;
 mod upstream;
 
 pub use core::start;
-pub use counters::{Count, Counters, LATENCY_BOUNDS_S, Series, SeriesCore, SeriesSum};
+pub use counters::{
+    Count, Counters, FAILURES, LATENCY_BOUNDS_S, PAIRS, PairCounts, PairId, PairKey, Pairs, RuleCore, RuleCounts,
+    RuleSum, Series, SeriesCore, SeriesSum,
+};
 pub use ending::{Blame, Ending, LABELS};
 pub use order::{Order, Process, Start};

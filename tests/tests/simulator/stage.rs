@@ -99,8 +99,14 @@ impl Stage {
         let bound = |listener: &plan::Listener| Arc::new(Bound::Simulated(simulated(&listener.address)));
         let sockets: Arc<[Arc<Bound>]> = plan.listeners.iter().map(bound).collect();
         for core in &mut self.cores {
-            let order =
-                Order { plan: plan.clone(), series: series.clone(), sockets: sockets.clone(), drain, cut: false };
+            let order = Order {
+                plan: plan.clone(),
+                series: series.clone(),
+                rules: [].into(),
+                sockets: sockets.clone(),
+                drain,
+                cut: false,
+            };
             drop(core.orders.put(order));
         }
         self.wakes.iter().filter_map(OnceLock::get).for_each(ring::Wake::ring);

@@ -147,7 +147,7 @@ impl Stage {
         };
         let sockets = plan.listeners.iter().map(bound).collect();
         let series = plan.series.iter().map(|_| Arc::new(Series::new(1))).collect();
-        drop(self.orders.put(Order { plan, series, sockets, drain, cut }));
+        drop(self.orders.put(Order { plan, series, rules: Arc::from([]), sockets, drain, cut }));
         self.wakes.iter().filter_map(OnceLock::get).for_each(ring::Wake::ring);
     }
 
