@@ -41,6 +41,12 @@ fn json(out: &mut Vec<u8>, at_ms: u64, record: &Record<'_>) {
         0 => out.extend_from_slice(b"null"),
         ns => milliseconds(out, ns),
     }
+    field(out, "source_identity", &[record.source_identity.as_bytes()]);
+    field(out, "destination_identity", &[record.destination_identity.as_bytes()]);
+    field(out, "rule", &[record.rule.as_bytes()]);
+    field(out, "dry_run", &[record.dry_run.as_bytes()]);
+    field(out, "tls", &[record.tls.as_bytes()]);
+    field(out, "sni", &[record.sni.as_bytes()]);
     field(out, "request_id", &[record.request_id]);
     field(out, "ending", &[record.ending.as_bytes()]);
     field(out, "detail", &[record.detail.as_bytes()]);
@@ -48,7 +54,8 @@ fn json(out: &mut Vec<u8>, at_ms: u64, record: &Record<'_>) {
 }
 
 /// Time, listener, source, "method url protocol", status, bytes in and out, duration and upstream time in milliseconds,
-/// service, destination, route, request id, ending, detail. What is absent is `-`.
+/// service, destination, route, request id, ending, detail, source's and destination's identities, rule, rule that would have
+/// refused, TLS version, SNI. What is absent is `-`.
 fn text(out: &mut Vec<u8>, at_ms: u64, record: &Record<'_>) {
     time(out, at_ms);
     word(out, &[record.listener.as_bytes()]);
@@ -73,6 +80,10 @@ fn text(out: &mut Vec<u8>, at_ms: u64, record: &Record<'_>) {
     word(out, &[record.request_id]);
     word(out, &[record.ending.as_bytes()]);
     word(out, &[record.detail.as_bytes()]);
+    let identities = [record.source_identity, record.destination_identity];
+    for last in identities.into_iter().chain([record.rule, record.dry_run, record.tls, record.sni]) {
+        word(out, &[last.as_bytes()]);
+    }
 }
 
 /// A JSON member; null when all parts are empty.
