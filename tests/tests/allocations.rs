@@ -39,7 +39,7 @@ fn plan(origin: SocketAddr) -> plan::Plan {
          access-log: {{ path: /dev/null }}\n"
     );
     let document = api::load(&text, "test.yaml").unwrap();
-    plan::compile(&api::translate(&document), None, 1, &plan::Answers::default()).unwrap()
+    plan::compile(&api::translate(&document), None, 1, &plan::World::default()).unwrap()
 }
 
 /// Sends `count` requests on one connection; each answer must be whole.
@@ -74,7 +74,7 @@ fn allocations(count: usize) -> u64 {
     let (mut orders, taken) = mailbox();
     let (writer, _reader) = bytes(1 << 16);
     let series = plan.series.iter().map(|_| Arc::new(Series::new(1))).collect();
-    orders.put(Order { plan, series, sockets: [Arc::new(bound)].into(), drain: false, cut: false });
+    orders.put(Order { plan, series, rules: [].into(), sockets: [Arc::new(bound)].into(), drain: false, cut: false });
     let start = Start {
         core: 0,
         wakes: [OnceLock::new()].into(),

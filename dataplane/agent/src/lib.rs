@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `agent` | the thread's life: start, reload, changes of DNS answers, drain |
 //! | `file` | the configuration file |
+//! | `files` | certificates and keys that it names |
 //! | `cores` | the cores' threads: CPUs, start, orders, heartbeat |
 //! | `sockets` | listening sockets, keyed by address |
 //! | `dns` | names of services |
@@ -24,6 +25,7 @@ mod cores;
 mod difference;
 mod dns;
 mod file;
+mod files;
 mod host;
 mod log;
 mod metrics;
@@ -60,8 +62,11 @@ pub fn run(path: &Path, cores: Option<u32>) -> ExitCode {
 ///
 /// The exit code is 0, or 1 with one line a finding on standard error: `FILE:LINE:COLUMN: what is wrong`.
 pub fn check(path: &Path) -> ExitCode {
-    let plan =
-        file::read(path).and_then(|resources| file::compile(path, &resources, None, 1, &plan::Answers::default()));
+    let plan = file::read(path).and_then(|resources| {
+        let files = files::Files::read(&resources.files).contents().clone();
+        let clock = wire::tls::Clock::new(host::unix_s());
+        file::compile(path, &resources, None, 1, &plan::World { files, clock, ..plan::World::default() })
+    });
     match plan {
         Ok(_) => ExitCode::SUCCESS,
         Err(findings) => {

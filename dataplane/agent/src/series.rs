@@ -1,7 +1,7 @@
-//! The counters of listeners, routes and services: by name, so that they outlive plans.
+//! The counters of listeners, routes and services, and of policy's rules: by name, so that they outlive plans.
 
-use flow::{Series, SeriesSum};
-use plan::{Plan, SeriesKey};
+use flow::{RuleCounts, RuleSum, Series, SeriesSum};
+use plan::{Plan, RuleKey, SeriesKey};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ pub(crate) struct Registry {
     cores: usize,
     kept: usize,
     entries: BTreeMap<SeriesKey, Entry>,
+    rules: BTreeMap<RuleKey, (Arc<RuleCounts>, u64)>,
 }
 
 #[derive(Debug)]
@@ -26,7 +27,7 @@ struct Entry {
 impl Registry {
     /// An empty registry, for this many cores.
     pub(crate) fn new(cores: usize) -> Registry {
-        Registry { cores, kept: KEPT, entries: BTreeMap::new() }
+        Registry { cores, kept: KEPT, entries: BTreeMap::new(), rules: BTreeMap::new() }
     }
 
     /// The series of a plan that is about to be used, in the order of `plan.series`.
@@ -44,6 +45,25 @@ impl Registry {
         let series = series.collect();
         self.forget(generation);
         series
+    }
+
+    /// The counters of a plan's rules, in the order of `plan.rules`.
+    pub(crate) fn rules_of(&mut self, plan: &Plan) -> Arc<[Arc<RuleCounts>]> {
+        if self.rules.len() + plan.rules.len() > self.kept {
+            self.rules.retain(|_, (_, generation)| *generation + 1 >= plan.generation);
+        }
+        let counts = plan.rules.iter().map(|key| {
+            let fresh = || (Arc::new(RuleCounts::new(self.cores)), plan.generation);
+            let (counts, generation) = self.rules.entry(key.clone()).or_insert_with(fresh);
+            *generation = plan.generation;
+            counts.clone()
+        });
+        counts.collect()
+    }
+
+    /// Every rule's counts, by name.
+    pub(crate) fn rule_sums(&self) -> Vec<(RuleKey, RuleSum)> {
+        self.rules.iter().map(|(key, (counts, _))| (key.clone(), counts.sum())).collect()
     }
 
     /// Every series' counts, by name.

@@ -36,6 +36,12 @@ pub(crate) struct State {
     pub(crate) reloads: AtomicU64,
     /// Files that were refused.
     pub(crate) refused: AtomicU64,
+    /// Times that certificates which had changed were taken.
+    pub(crate) certificate_reloads: AtomicU64,
+    /// Times that they were refused.
+    pub(crate) certificates_refused: AtomicU64,
+    /// The pairs of identity and service that requests are counted by.
+    pub(crate) process: Arc<flow::Process>,
     /// Every core works with a plan.
     pub(crate) ready: AtomicBool,
     /// The process drains.
@@ -48,7 +54,7 @@ pub(crate) struct State {
 
 impl State {
     /// The state of a process whose cores have been started.
-    pub(crate) fn new(cores: &Cores, features: Features, descriptor_limit: u64) -> State {
+    pub(crate) fn new(cores: &Cores, process: Arc<flow::Process>, features: Features, descriptor_limit: u64) -> State {
         State {
             counters: cores.counters(),
             stats: cores.stats(),
@@ -61,6 +67,9 @@ impl State {
             plans: AtomicU64::new(0),
             reloads: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            certificate_reloads: AtomicU64::new(0),
+            certificates_refused: AtomicU64::new(0),
+            process,
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             drain: Notify::new(),

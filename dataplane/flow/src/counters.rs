@@ -1,7 +1,14 @@
 //! What a core counts. Each counter is written by one core with plain loads and stores and read by anyone.
 
+mod pairs;
+mod rules;
+
+pub use pairs::{PAIRS, PairCounts, PairId, PairKey, Pairs};
+pub use rules::{RuleCore, RuleCounts, RuleSum};
+
 use crate::ending::{Ending, LABELS};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use wire::tls::Failure;
 
 /// Upper bounds of the latency histogram's buckets, seconds; the last bucket has none.
 pub const LATENCY_BOUNDS_S: [f64; 16] =
@@ -10,6 +17,9 @@ const LATENCY_BOUNDS_US: [u64; 16] = [
     500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
     10_000_000, 30_000_000, 60_000_000,
 ];
+
+/// How many reasons there are for a handshake to fail: the labels of `wire::tls::Failure`.
+pub const FAILURES: usize = wire::tls::Failure::ALL.len();
 
 /// A counter with one writer.
 #[derive(Debug, Default)]
@@ -77,10 +87,36 @@ pub struct Counters {
     pub log_dropped: Count,
     /// The generation of the plan that the core works with.
     pub generation: Count,
+    /// TLS handshakes with clients that were completed.
+    pub handshakes: Count,
+    /// Of those, resumed ones.
+    pub handshakes_resumed: Count,
+    /// TLS handshakes with clients that failed, by `wire::tls::Failure::index`.
+    pub handshake_failures: [Count; FAILURES],
+    /// TLS handshakes with endpoints that were completed.
+    pub upstream_handshakes: Count,
+    /// Of those, resumed ones.
+    pub upstream_handshakes_resumed: Count,
+    /// TLS handshakes with endpoints that failed, by `wire::tls::Failure::index`.
+    pub upstream_handshake_failures: [Count; FAILURES],
+    /// Connections that came in plain where TLS is offered too (`clients: migrate`).
+    pub plaintext: Count,
+    /// Requests by the client's identity and the service.
+    pub pairs: PairCounts,
     endings: [Count; LABELS.len()],
 }
 
 impl Counters {
+    /// Counts a handshake with a client that failed.
+    pub(crate) fn handshake_failed(&self, failure: Failure) {
+        self.handshake_failures[failure.index()].add(1);
+    }
+
+    /// Counts a handshake with an endpoint that failed.
+    pub(crate) fn upstream_handshake_failed(&self, failure: Failure) {
+        self.upstream_handshake_failures[failure.index()].add(1);
+    }
+
     /// Counts an ending.
     #[inline]
     pub fn ended(&self, ending: Ending) {

@@ -2,6 +2,7 @@
 //! name under which it is counted and logged.
 
 use wire::h1::Reject;
+use wire::tls::Failure;
 
 /// Whose doing an ending is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,10 +68,18 @@ pub enum Ending {
     TunnelUpstreamReset,
     /// Cut off at the end of draining.
     Drained,
+    /// Policy does not let the request, the connection or (under a later plan) the tunnel in: 403.
+    Denied,
+    /// The host is another certificate's than the one that the handshake asked for: 421 (RFC 9110 section 15.5.20).
+    Misdirected,
+    /// A connection whose TLS handshake came to nothing.
+    HandshakeFailed(Failure),
+    /// TLS with the endpoint could not be agreed upon: 503.
+    UpstreamTls(Failure),
 }
 
 /// All labels, in the order of [`Ending::index`].
-pub const LABELS: [&str; 24] = [
+pub const LABELS: [&str; 28] = [
     "complete",
     "responded",
     "redirected",
@@ -95,6 +104,10 @@ pub const LABELS: [&str; 24] = [
     "tunnel_client_reset",
     "tunnel_upstream_reset",
     "drained",
+    "denied",
+    "misdirected",
+    "handshake_failed",
+    "upstream_tls",
 ];
 
 impl Ending {
@@ -125,6 +138,10 @@ impl Ending {
             Ending::TunnelClientReset => 21,
             Ending::TunnelUpstreamReset => 22,
             Ending::Drained => 23,
+            Ending::Denied => 24,
+            Ending::Misdirected => 25,
+            Ending::HandshakeFailed(_) => 26,
+            Ending::UpstreamTls(_) => 27,
         }
     }
 
@@ -144,7 +161,10 @@ impl Ending {
             | Ending::ClientGone
             | Ending::ClientStalled
             | Ending::TunnelIdle
-            | Ending::TunnelClientReset => Blame::Downstream,
+            | Ending::TunnelClientReset
+            | Ending::Denied
+            | Ending::Misdirected
+            | Ending::HandshakeFailed(_) => Blame::Downstream,
             Ending::ConnectFailed
             | Ending::ConnectTimeout
             | Ending::UpstreamReset
@@ -152,6 +172,7 @@ impl Ending {
             | Ending::UpstreamUnasked
             | Ending::UpstreamTimeout
             | Ending::UpstreamTruncated
+            | Ending::UpstreamTls(_)
             | Ending::TunnelUpstreamReset => Blame::Upstream,
             Ending::UnknownService | Ending::NoEndpoint | Ending::Overloaded | Ending::Drained => Blame::Proxy,
         }
@@ -164,12 +185,15 @@ impl Ending {
             Ending::Refused(reject) => Some(reject.status()),
             Ending::BodyTooLarge => Some(413),
             Ending::RequestTimeout => Some(408),
+            Ending::Denied => Some(403),
+            Ending::Misdirected => Some(421),
             Ending::UpstreamReset | Ending::UpstreamInvalid(_) | Ending::UpstreamUnasked => Some(502),
             Ending::UnknownService
             | Ending::NoEndpoint
             | Ending::Overloaded
             | Ending::ConnectFailed
-            | Ending::ConnectTimeout => Some(503),
+            | Ending::ConnectTimeout
+            | Ending::UpstreamTls(_) => Some(503),
             Ending::UpstreamTimeout => Some(504),
             _ => None,
         }
@@ -191,6 +215,9 @@ impl Ending {
             Ending::UpstreamReset => "the service closed the connection without an answer",
             Ending::UpstreamUnasked => "the service's answer was not asked for",
             Ending::UpstreamTimeout => "the service did not answer in time",
+            Ending::Denied => "not allowed",
+            Ending::Misdirected => "the connection is for another host",
+            Ending::UpstreamTls(_) => "no secure connection to the service",
             other => other.label(),
         }
     }
@@ -199,6 +226,7 @@ impl Ending {
     pub fn detail(self) -> Option<&'static str> {
         match self {
             Ending::Refused(reject) | Ending::UpstreamInvalid(reject) => Some(reject.label()),
+            Ending::HandshakeFailed(failure) | Ending::UpstreamTls(failure) => Some(failure.label()),
             _ => None,
         }
     }

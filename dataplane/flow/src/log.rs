@@ -1,7 +1,7 @@
 //! Access-log records on their way from a core to the agent: written as bytes, read back as a [`Record`].
 //!
 //! ```text
-//! time u64 | durations 2 × u64 | bytes 2 × u64 | status u16 | 12 texts, each u16 length + bytes
+//! time u64 | durations 2 × u64 | bytes 2 × u64 | status u16 | 18 texts, each u16 length + bytes
 //! ```
 
 use crate::ending::Ending;
@@ -45,9 +45,23 @@ pub struct Record<'a> {
     pub path: &'a [u8],
     /// The request's id; empty for none.
     pub request_id: &'a [u8],
+    /// Who the client is: its SPIFFE ID; empty for none.
+    pub source_identity: &'a str,
+    /// Who the endpoint is: its SPIFFE ID; empty for none.
+    pub destination_identity: &'a str,
+    /// The rule of policy that decided: the matching `deny`, or the matching `allow`; empty for none.
+    pub rule: &'a str,
+    /// The rule that would have refused, were it enforced; empty for none.
+    pub dry_run: &'a str,
+    /// `TLSv1.3`, `TLSv1.2`; empty for plaintext.
+    pub tls: &'a str,
+    /// The server's name that the client asked for in its handshake; empty for none.
+    pub sni: &'a str,
 }
 
 const PATH_BYTES: usize = 2048;
+/// The longest SPIFFE ID (SPIFFE-ID specification, section 2).
+const IDENTITY_BYTES: usize = 2048;
 const TEXT_BYTES: usize = 512;
 
 impl<'a> Record<'a> {
@@ -74,6 +88,11 @@ impl<'a> Record<'a> {
         put(out, self.authority, TEXT_BYTES);
         put(out, self.path, PATH_BYTES);
         put(out, self.request_id, TEXT_BYTES);
+        put(out, self.source_identity.as_bytes(), IDENTITY_BYTES);
+        put(out, self.destination_identity.as_bytes(), IDENTITY_BYTES);
+        for text in [self.rule, self.dry_run, self.tls, self.sni] {
+            put(out, text.as_bytes(), TEXT_BYTES);
+        }
     }
 
     /// Reads what [`Record::write`] wrote; `None` for anything else.
@@ -93,7 +112,6 @@ impl<'a> Record<'a> {
             rest = tail;
             Some(text)
         };
-        let mut text = || std::str::from_utf8(take()?).ok();
         Some(Record {
             begun_ns,
             duration_ns,
@@ -101,18 +119,24 @@ impl<'a> Record<'a> {
             received_bytes,
             sent_bytes,
             status: u16::from_le_bytes(*status),
-            ending: text()?,
-            detail: text()?,
-            listener: text()?,
-            route: text()?,
-            service: text()?,
-            source: text()?,
-            destination: text()?,
-            protocol: text()?,
+            ending: text(take()?)?,
+            detail: text(take()?)?,
+            listener: text(take()?)?,
+            route: text(take()?)?,
+            service: text(take()?)?,
+            source: text(take()?)?,
+            destination: text(take()?)?,
+            protocol: text(take()?)?,
             method: take()?,
             authority: take()?,
             path: take()?,
             request_id: take()?,
+            source_identity: text(take()?)?,
+            destination_identity: text(take()?)?,
+            rule: text(take()?)?,
+            dry_run: text(take()?)?,
+            tls: text(take()?)?,
+            sni: text(take()?)?,
         })
     }
 
@@ -122,6 +146,10 @@ impl<'a> Record<'a> {
         self.detail = ending.detail().unwrap_or_default();
         self
     }
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
 }
 
 fn put(out: &mut Vec<u8>, text: &[u8], most: usize) {
@@ -154,6 +182,12 @@ mod tests {
             method: b"GET",
             path: b"/\xff",
             request_id: b"id",
+            source_identity: "spiffe://shop/web",
+            destination_identity: "spiffe://shop/cart",
+            rule: "web",
+            dry_run: "old-net",
+            tls: "TLSv1.3",
+            sni: "shop.example.com",
             ..Record::default()
         }
         .ended(Ending::NoRoute);
@@ -171,5 +205,9 @@ mod tests {
         let mut bytes = Vec::new();
         Record { listener: &name, ..Record::default() }.write(&mut bytes);
         assert_eq!(Record::read(&bytes).map(|record| record.listener.len()), Some(512));
+        let identity = format!("spiffe://shop/{}", "x".repeat(2034));
+        bytes.clear();
+        Record { source_identity: &identity, ..Record::default() }.write(&mut bytes);
+        assert_eq!(Record::read(&bytes).map(|record| record.source_identity), Some(&*identity), "identities are whole");
     }
 }

@@ -1,6 +1,6 @@
 //! What the agent tells a core, and what a core is made of as seen from outside.
 
-use crate::counters::{Counters, Series};
+use crate::counters::{Counters, Pairs, RuleCounts, Series};
 use plan::Plan;
 use ring::Bound;
 use ring::between;
@@ -14,6 +14,8 @@ pub struct Order {
     pub plan: Arc<Plan>,
     /// The counters of `plan.series`, in the same order.
     pub series: Arc<[Arc<Series>]>,
+    /// The counters of `plan.rules`, in the same order.
+    pub rules: Arc<[Arc<RuleCounts>]>,
     /// A listening socket for each of `plan.listeners`, in the same order: this core's own (the core takes a second
     /// handle of those that it does not have yet, by address).
     pub sockets: Arc<[Arc<Bound>]>,
@@ -28,6 +30,8 @@ pub struct Order {
 pub struct Process {
     /// Connections from clients open now, over all cores.
     pub connections: AtomicU32,
+    /// The pairs of identity and service that requests are counted by.
+    pub pairs: Pairs,
 }
 
 impl Process {

@@ -13,20 +13,30 @@ mod hosts;
 mod index;
 mod json;
 mod matcher;
+mod networks;
+mod peer;
+mod policy;
 mod regex;
 mod rewrite;
 mod table;
 #[cfg(test)]
 mod tests;
+mod world;
 
 pub use api::{Forwarded, ForwardedMode};
 pub use compile::{Answers, Name, Rejection, compile};
 pub use decide::{Cache, Request};
-pub use decision::{Action, Decision, Forward, Permit, Redirect, Respond, Show};
+pub use decision::{Action, Decision, Forward, Redirect, Respond, Show};
 pub use edits::Edits;
+pub use networks::Networks;
+pub use peer::{Peer, source};
+pub use policy::{Permit, RuleId, RuleKey};
+pub use world::{Files, World};
 
+use policy::ListId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use wire::tls::{Client, Server};
 
 /// A duration in nanoseconds that stands for "no limit".
 pub const FOREVER_NS: u64 = u64::MAX;
@@ -44,10 +54,14 @@ pub struct Plan {
     pub services: Vec<Service>,
     /// What requests are counted under, by `SeriesId`.
     pub series: Vec<SeriesKey>,
+    /// What refusals and dry runs are counted under, by `RuleId`.
+    pub rules: Vec<RuleKey>,
     /// Settings that were read but have no effect here, as `kind/name: field`. Nothing that allows or denies is among them.
     pub ignored: Vec<String>,
     routes: Vec<Route>,
     regexes: regex::Regexes,
+    lists: Vec<policy::List>,
+    certificates: Vec<Certificate>,
     names: BTreeSet<Name>,
 }
 
@@ -90,6 +104,19 @@ pub struct Listener {
     pub kind: Kind,
     /// The series of what ends before a route is known (no match, refused heads, timeouts).
     pub unrouted: SeriesId,
+    /// Whether connections begin with TLS.
+    pub transport: Transport,
+}
+
+/// What carries a listener's protocol.
+#[derive(Clone, Debug)]
+pub enum Transport {
+    /// TCP alone.
+    Plain,
+    /// TLS.
+    Tls(Server),
+    /// TLS, or TCP alone while clients migrate: the first byte tells (0x16 begins a handshake record).
+    Migrate(Server),
 }
 
 /// What a listener speaks.
@@ -114,9 +141,14 @@ pub struct Http {
     pub body_bytes: u64,
     /// What is done with `X-Forwarded-For` and `X-Forwarded-Proto`.
     pub forwarded: Forwarded,
+    /// `X-Forwarded-Client-Cert` tells services whom the handshake proved. What comes from outside under this name is
+    /// never forwarded.
+    pub forward_client_certificate: bool,
     /// Requests are logged.
     pub access_log: bool,
     pub(crate) hosts: hosts::Hosts,
+    /// The lists that requests without a route are held against.
+    pub(crate) policy: Box<[ListId]>,
 }
 
 /// A TCP listener's settings.
@@ -130,6 +162,7 @@ pub struct Tcp {
     pub access_log: bool,
     /// How many more attempts may follow a failed connect.
     pub retries: u8,
+    pub(crate) policy: Box<[ListId]>,
 }
 
 /// One route of one host of one listener: what is done with the requests that it matches.
@@ -149,6 +182,7 @@ pub struct Route {
     pub(crate) action: RouteAction,
     /// The series of answers that the route gives by itself.
     pub(crate) series: SeriesId,
+    pub(crate) policy: Box<[ListId]>,
 }
 
 /// What a route does.
@@ -192,6 +226,50 @@ pub struct Service {
     pub balance: Arc<balance::Service>,
     /// Until a connection is established, nanoseconds.
     pub connect_timeout_ns: u64,
+    /// TLS towards it; the same value as in the previous plan while its settings are the same.
+    pub tls: Option<Client>,
+}
+
+/// A certificate, or a bundle of them, that the plan holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// What the configuration calls it: a file, or the secret that brought it.
+    pub name: Box<str>,
+    /// What it is for.
+    pub kind: CertificateKind,
+    /// Whom it names: a SPIFFE ID, or DNS names with commas between them. Empty for a bundle.
+    pub subject: Box<str>,
+    /// When it ends, or the first of a bundle does: seconds since 1970.
+    pub not_after_s: u64,
+}
+
+/// What a certificate is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CertificateKind {
+    /// To show who we are.
+    Own,
+    /// To judge others by.
+    Trust,
+}
+
+impl Transport {
+    /// The TLS server, where there is TLS.
+    pub fn server(&self) -> Option<&Server> {
+        match self {
+            Transport::Plain => None,
+            Transport::Tls(server) | Transport::Migrate(server) => Some(server),
+        }
+    }
+}
+
+impl Listener {
+    /// What comes through it is logged.
+    pub fn logs(&self) -> bool {
+        match &self.kind {
+            Kind::Http(http) => http.access_log,
+            Kind::Tcp(tcp) => tcp.access_log,
+        }
+    }
 }
 
 impl Plan {
@@ -220,6 +298,11 @@ impl Plan {
     #[inline]
     pub fn service(&self, id: ServiceId) -> &Service {
         &self.services[id.0 as usize]
+    }
+
+    /// The certificates and bundles that the plan holds, each once.
+    pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        self.certificates.iter()
     }
 
     /// The names that the plan wants resolved: what `Answers` should hold the next time.

@@ -17,7 +17,7 @@ pub(crate) struct Match {
 /// A core's scratch memory for matching.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    caches: Caches,
+    pub(crate) caches: Caches,
     joined: Vec<u8>,
 }
 
@@ -142,7 +142,7 @@ impl Methods {
     }
 
     #[inline]
-    fn matches(&self, request: &Request<'_>) -> bool {
+    pub(crate) fn matches(&self, request: &Request<'_>) -> bool {
         if self.is_any() {
             return true;
         }
@@ -174,6 +174,8 @@ const KNOWN: [(Method, &str); 9] = [
 
 impl FieldMatch {
     fn matches(&self, request: &Request<'_>, regexes: &Regexes, scratch: &mut Scratch) -> bool {
+        // Stays empty while there is one line at most.
+        scratch.joined.clear();
         let name = match &self.part {
             Part::Field(name) => name.as_bytes(),
             Part::Authority => return self.judge(Some(request.authority), regexes, &mut scratch.caches),
@@ -188,13 +190,34 @@ impl FieldMatch {
         // Several lines are one value, joined by commas (RFC 9110 section 5.3; without a space, as Envoy does it): an
         // exact match then fails, so a second line cannot hide behind the first.
         let joined = &mut scratch.joined;
-        joined.clear();
         joined.extend_from_slice(first.unwrap_or_default());
         for value in std::iter::once(second).chain(values) {
             joined.push(b',');
             joined.extend_from_slice(value);
         }
         self.judge(Some(joined), regexes, &mut scratch.caches)
+    }
+
+    /// Whether it holds of the lines of a field in every way to read them (`all`), or in any: each line alone, and all joined.
+    pub(crate) fn holds_of_lines(
+        &self,
+        all: bool,
+        request: &Request<'_>,
+        regexes: &Regexes,
+        scratch: &mut Scratch,
+    ) -> bool {
+        let joined = self.matches(request, regexes, scratch);
+        let Part::Field(name) = &self.part else { return joined };
+        // One line or none has been judged already.
+        if joined != all || scratch.joined.is_empty() {
+            return joined;
+        }
+        let named = |field: &&wire::h1::head::Field| field.name.of(request.head).eq_ignore_ascii_case(name.as_bytes());
+        let mut values = request.fields.iter().filter(named).map(|field| field.value.of(request.head));
+        match all {
+            true => values.all(|value| self.judge(Some(value), regexes, &mut scratch.caches)),
+            false => values.any(|value| self.judge(Some(value), regexes, &mut scratch.caches)),
+        }
     }
 
     /// A value that is absent fails every test but `Present` inverted (as in Envoy, `header_utility.cc`).
@@ -224,7 +247,9 @@ impl QueryMatch {
 }
 
 impl Test {
-    fn holds(&self, value: &[u8], regexes: &Regexes, caches: &mut Caches) -> bool {
+    /// Whether it holds of a value.
+    #[inline]
+    pub(crate) fn holds(&self, value: &[u8], regexes: &Regexes, caches: &mut Caches) -> bool {
         match self {
             Test::Present => true,
             Test::Absent => false,
@@ -234,6 +259,15 @@ impl Test {
             Test::Suffix(suffix) => value.ends_with(suffix),
             Test::Contains(part) => part.is_empty() || value.windows(part.len()).any(|window| *window == **part),
             Test::Regex(regex) => regexes.matches(*regex, value, caches),
+        }
+    }
+
+    /// What a test takes, beside others.
+    pub(crate) fn cost(&self) -> u32 {
+        match self {
+            Test::Regex(_) => 100,
+            Test::Contains(_) => 2,
+            _ => 0,
         }
     }
 }

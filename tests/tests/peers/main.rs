@@ -2,4 +2,5 @@
 
 mod curl;
 mod envoy;
+mod mtls;
 mod nginx;

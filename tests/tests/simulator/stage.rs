@@ -6,7 +6,7 @@ use crate::origin;
 use crate::script::{End, Entry, Framing, Ledger, Outcome, Script};
 use balance::Kind;
 use flow::{Counters, Order, Process, Series, Start};
-use plan::{Answers, Plan, SeriesKey};
+use plan::{Plan, SeriesKey};
 use ring::between::{Reader, Sender, bytes, mailbox};
 use ring::host::Address;
 use ring::sim::{Faults, NodeId, World};
@@ -78,7 +78,7 @@ impl Stage {
         let generation = self.plans.len() as u64 + 1;
         let resources = api::translate(&document);
         let previous = self.plans.last().map(|plan| &**plan);
-        let plan = plan::compile(&resources, previous, generation, &Answers::default());
+        let plan = plan::compile(&resources, previous, generation, &plan::World::default());
         self.plans.push(Arc::new(plan.unwrap_or_else(|rejections| panic!("{rejections:#?}"))));
         self.tell(false);
     }
@@ -99,8 +99,14 @@ impl Stage {
         let bound = |listener: &plan::Listener| Arc::new(Bound::Simulated(simulated(&listener.address)));
         let sockets: Arc<[Arc<Bound>]> = plan.listeners.iter().map(bound).collect();
         for core in &mut self.cores {
-            let order =
-                Order { plan: plan.clone(), series: series.clone(), sockets: sockets.clone(), drain, cut: false };
+            let order = Order {
+                plan: plan.clone(),
+                series: series.clone(),
+                rules: [].into(),
+                sockets: sockets.clone(),
+                drain,
+                cut: false,
+            };
             drop(core.orders.put(order));
         }
         self.wakes.iter().filter_map(OnceLock::get).for_each(ring::Wake::ring);

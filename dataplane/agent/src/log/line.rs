@@ -41,6 +41,12 @@ fn json(out: &mut Vec<u8>, at_ms: u64, record: &Record<'_>) {
         0 => out.extend_from_slice(b"null"),
         ns => milliseconds(out, ns),
     }
+    field(out, "source_identity", &[record.source_identity.as_bytes()]);
+    field(out, "destination_identity", &[record.destination_identity.as_bytes()]);
+    field(out, "rule", &[record.rule.as_bytes()]);
+    field(out, "dry_run", &[record.dry_run.as_bytes()]);
+    field(out, "tls", &[record.tls.as_bytes()]);
+    field(out, "sni", &[record.sni.as_bytes()]);
     field(out, "request_id", &[record.request_id]);
     field(out, "ending", &[record.ending.as_bytes()]);
     field(out, "detail", &[record.detail.as_bytes()]);
@@ -48,7 +54,8 @@ fn json(out: &mut Vec<u8>, at_ms: u64, record: &Record<'_>) {
 }
 
 /// Time, listener, source, "method url protocol", status, bytes in and out, duration and upstream time in milliseconds,
-/// service, destination, route, request id, ending, detail. What is absent is `-`.
+/// service, destination, route, request id, ending, detail, source's and destination's identities, rule, rule that would have
+/// refused, TLS version, SNI. What is absent is `-`.
 fn text(out: &mut Vec<u8>, at_ms: u64, record: &Record<'_>) {
     time(out, at_ms);
     word(out, &[record.listener.as_bytes()]);
@@ -73,6 +80,10 @@ fn text(out: &mut Vec<u8>, at_ms: u64, record: &Record<'_>) {
     word(out, &[record.request_id]);
     word(out, &[record.ending.as_bytes()]);
     word(out, &[record.detail.as_bytes()]);
+    let identities = [record.source_identity, record.destination_identity];
+    for last in identities.into_iter().chain([record.rule, record.dry_run, record.tls, record.sni]) {
+        word(out, &[last.as_bytes()]);
+    }
 }
 
 /// A JSON member; null when all parts are empty.
@@ -199,6 +210,7 @@ mod tests {
              \"source\":\"192.0.2.1:50000\",\"destination\":\"10.0.0.1:8080\",\"service\":\"cart\",\
              \"protocol\":\"HTTP/1.1\",\"method\":\"POST\",\"url\":\"shop.example.com/cart?x=1\",\"status\":200,\
              \"request_bytes\":3,\"response_bytes\":64,\"duration_ms\":12.345,\"upstream_ms\":11.000,\
+             \"source_identity\":null,\"destination_identity\":null,\"rule\":null,\"dry_run\":null,\"tls\":null,\"sni\":null,\
              \"request_id\":\"0123\",\"ending\":\"complete\",\"detail\":null}\n"
         );
     }
@@ -208,10 +220,10 @@ mod tests {
         assert_eq!(
             line(LogFormat::Text, &example()),
             "2026-11-22T21:55:14.234Z web 192.0.2.1:50000 POST shop.example.com/cart?x=1 HTTP/1.1 200 3 64 12.345 11.000 \
-             cart 10.0.0.1:8080 all 0123 complete -\n"
+             cart 10.0.0.1:8080 all 0123 complete - - - - - - -\n"
         );
         let nothing = line(LogFormat::Text, &Record { listener: "a b", route: "-", ..Record::default() });
-        assert_eq!(nothing, "2026-11-22T21:55:13.000Z \"a b\" - - - - - 0 0 0.000 - - - \"-\" - - -\n");
+        assert_eq!(nothing, "2026-11-22T21:55:13.000Z \"a b\" - - - - - 0 0 0.000 - - - \"-\" - - - - - - - - -\n");
     }
 
     #[test]

@@ -5,18 +5,22 @@ mod read;
 
 use crate::host;
 use crate::state::State;
-use flow::{Counters, SeriesSum};
-use plan::{Plan, SeriesKey};
+use flow::{Counters, RuleSum, SeriesSum};
+use plan::{Plan, RuleKey, SeriesKey};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use read::{Out, counter_of, counts, gauge_of, gauges, info, latencies, of_cores, of_endpoints, of_services, requests};
+use read::{
+    Out, counter_of, counts, gauge_of, gauges, info, latencies, of_certificates, of_cores, of_endpoints, of_pairs,
+    of_rules, of_services, requests,
+};
 use ring::StatsSnapshot;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::UNIX_EPOCH;
+use wire::tls::Failure;
 
 /// The content type of [`page`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -54,6 +58,28 @@ static METRICS: &[Metric] = &[
     counter("ringway_upstream_reuses", "Requests sent on a connection that was used before", |from, out| counter_of(out, from.sum(|core| core.reused.value()))),
     gauge("ringway_upstream_connections_open", "Connections to endpoints that are open", |from, out| gauge_of(out, from.sum(|core| core.upstream.value()))),
     gauge("ringway_upstream_connections_idle", "Of those, connections without a request", |from, out| gauge_of(out, from.sum(|core| core.upstream_idle.value()))),
+
+    counter("ringway_tls_handshakes", "TLS handshakes that were completed", |from, out| {
+        counts(out, &[("side", "downstream"), ("resumed", "no")], from.sum(|core| core.handshakes.value() - core.handshakes_resumed.value()))?;
+        counts(out, &[("side", "downstream"), ("resumed", "yes")], from.sum(|core| core.handshakes_resumed.value()))?;
+        counts(out, &[("side", "upstream"), ("resumed", "no")], from.sum(|core| core.upstream_handshakes.value() - core.upstream_handshakes_resumed.value()))?;
+        counts(out, &[("side", "upstream"), ("resumed", "yes")], from.sum(|core| core.upstream_handshakes_resumed.value()))
+    }),
+    counter("ringway_tls_handshake_failures", "TLS handshakes that came to nothing", |from, out| {
+        for failure in Failure::ALL {
+            counts(out, &[("side", "downstream"), ("reason", failure.label())], from.sum(|core| core.handshake_failures[failure.index()].value()))?;
+            counts(out, &[("side", "upstream"), ("reason", failure.label())], from.sum(|core| core.upstream_handshake_failures[failure.index()].value()))?;
+        }
+        Ok(())
+    }),
+    counter("ringway_plaintext_connections", "Connections that came in plain where TLS is offered too", |from, out| counter_of(out, from.sum(|core| core.plaintext.value()))),
+    counter("ringway_policy_refused", "Requests and connections that a rule refused, or would have", of_rules),
+    counter("ringway_identity_requests", "Requests by the client's identity and the service", of_pairs),
+    gauge("ringway_certificate_expiry_days", "Days until a certificate, or the first of a bundle, expires", of_certificates),
+    counter("ringway_certificate_reloads", "Times that certificates which had changed were taken or refused", |from, out| {
+        counts(out, &[("result", "applied")], from.certificate_reloads)?;
+        counts(out, &[("result", "refused")], from.certificates_refused)
+    }),
 
     counter("ringway_downstream_received_bytes", "Bytes received from clients", |from, out| counter_of(out, from.sum(|core| core.downstream_received_bytes.value()))),
     counter("ringway_downstream_sent_bytes", "Bytes sent to clients", |from, out| counter_of(out, from.sum(|core| core.downstream_sent_bytes.value()))),
@@ -169,6 +195,11 @@ struct Snapshot {
     counters: Vec<Arc<Counters>>,
     stats: Vec<StatsSnapshot>,
     series: Vec<(SeriesKey, SeriesSum)>,
+    rules: Vec<(RuleKey, RuleSum)>,
+    process: Arc<flow::Process>,
+    certificate_reloads: u64,
+    certificates_refused: u64,
+    now_s: u64,
     plan: Option<Arc<Plan>>,
     features: ring::Features,
     connections_limit: u64,
@@ -193,10 +224,19 @@ impl Snapshot {
     fn of(state: &State) -> Snapshot {
         let plan = state.plan();
         let (wall, instant) = state.started;
+        let (series, rules) = {
+            let registry = state.registry();
+            (registry.sums(), registry.rule_sums())
+        };
         Snapshot {
             counters: state.counters.clone(),
             stats: state.stats.iter().map(|stats| stats.snapshot()).collect(),
-            series: state.registry().sums(),
+            series,
+            rules,
+            process: state.process.clone(),
+            certificate_reloads: state.certificate_reloads.load(Relaxed),
+            certificates_refused: state.certificates_refused.load(Relaxed),
+            now_s: host::unix_s(),
             features: state.features.clone(),
             connections_limit: plan.as_ref().map_or(0, |plan| plan.process.connections.into()),
             plan,

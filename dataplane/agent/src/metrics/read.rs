@@ -2,7 +2,8 @@
 
 use super::Snapshot;
 use balance::{Endpoint, Kind};
-use flow::LATENCY_BOUNDS_S;
+use flow::{LATENCY_BOUNDS_S, PairId};
+use plan::CertificateKind;
 use prometheus_client::encoding::{MetricEncoder, NoLabelSet};
 use ring::StatsSnapshot;
 use std::fmt;
@@ -92,6 +93,51 @@ pub(super) fn of_endpoints(
         for (endpoint, _) in service.balance.endpoints() {
             read(endpoint, &[("service", &service.name), ("endpoint", &endpoint.address().to_string())])?;
         }
+    }
+    Ok(())
+}
+
+/// What each rule of policy refused, and would have refused were it enforced.
+pub(super) fn of_rules(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
+    for (key, sum) in &from.rules {
+        for (mode, count) in [("enforced", sum.refused), ("dry-run", sum.would_refuse)] {
+            let labels = [
+                ("listener", &*key.listener),
+                ("route", &*key.route),
+                ("list", key.list),
+                ("rule", &*key.name),
+                ("mode", mode),
+            ];
+            counts(out, &labels, count)?;
+        }
+    }
+    Ok(())
+}
+
+/// Requests of clients that proved who they are, by identity, service and class.
+pub(super) fn of_pairs(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
+    let known = from.process.pairs.iter().map(|(id, key)| (id, &*key.identity, &*key.service));
+    for (id, source, service) in known.chain([(PairId::OTHER, "other", "other")]) {
+        for (at, class) in CLASSES.iter().enumerate() {
+            let count = from.sum(|core| core.pairs.classes(id)[at]);
+            if count > 0 {
+                counts(out, &[("source", source), ("service", service), ("class", class)], count)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Days that each certificate has left; less than nothing when it has expired.
+pub(super) fn of_certificates(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
+    for certificate in from.plan.iter().flat_map(|plan| plan.certificates()) {
+        let kind = match certificate.kind {
+            CertificateKind::Own => "own",
+            CertificateKind::Trust => "trust",
+        };
+        let days = (certificate.not_after_s as f64 - from.now_s as f64) / 86_400.0;
+        let labels = [("name", &*certificate.name), ("kind", kind), ("subject", &*certificate.subject)];
+        out.encode_family(&labels)?.encode_gauge(&days)?;
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! Answers of our own: redirects, fixed answers, errors.
 
 use super::request::{Outcome, Request};
-use super::{After, Client, SKIP_BYTES, send};
+use super::{After, SKIP_BYTES, send};
+use crate::client::Client;
 use crate::core::Core;
 use crate::ending::Ending;
 use crate::pump::Incoming;
@@ -110,12 +111,12 @@ pub(crate) async fn give(
     let (status, sent_bytes) = (status_of(&out), body_bytes(&out));
     let until_ns = ring::now().saturating_add(request.idle_ns());
     if !send(core, client, out, until_ns, !keep).await {
-        request.finish(core, &client.source, Ending::ClientGone, Outcome { status, ..Outcome::default() });
+        request.finish(core, client, Ending::ClientGone, Outcome { status, ..Outcome::default() });
         return After::Close;
     }
     let mut received_bytes = 0;
     let read = keep && skip(core, client, &request, &mut received_bytes).await;
-    request.finish(core, &client.source, ending, Outcome { status, received_bytes, sent_bytes, ..Outcome::default() });
+    request.finish(core, client, ending, Outcome { status, received_bytes, sent_bytes, ..Outcome::default() });
     match (keep, read) {
         (true, true) => After::Keep,
         (false, _) if !request.has_body() => request.close(),
@@ -132,7 +133,7 @@ pub(crate) async fn refuse(core: &Rc<Core>, client: &mut Client, request: Reques
     let sent_bytes = body_bytes(&out);
     let sent = send(core, client, out, until_ns, true).await;
     let sent_bytes = if sent { sent_bytes } else { 0 };
-    request.finish(core, &client.source, ending, Outcome { status, sent_bytes, ..Outcome::default() });
+    request.finish(core, client, ending, Outcome { status, sent_bytes, ..Outcome::default() });
     if sent { After::Discard } else { After::Close }
 }
 
@@ -148,7 +149,7 @@ async fn skip(core: &Core, client: &mut Client, request: &Request, bytes: &mut u
         let buf = match client.input.take() {
             Some(buf) => Some(buf),
             None => {
-                let buf = client.socket.recv(until_ns).await.ok().flatten();
+                let buf = client.stream.recv(until_ns).await.ok().flatten();
                 core.counters.downstream_received_bytes.add(buf.as_ref().map_or(0, |buf| buf.len() as u64));
                 buf
             }

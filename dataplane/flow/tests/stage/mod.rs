@@ -2,7 +2,7 @@
 
 use flow::log::Record;
 use flow::{Counters, Order, Process, Series, Start};
-use plan::{Answers, Plan};
+use plan::Plan;
 use ring::between::{Reader, Sender, bytes, mailbox};
 use ring::host::Address;
 use ring::sim::{Faults, World};
@@ -131,7 +131,7 @@ impl Stage {
         let document = api::load(yaml, "test.yaml").unwrap_or_else(|findings| panic!("{findings:#?}"));
         self.generation += 1;
         let plan =
-            plan::compile(&api::translate(&document), self.plan.as_deref(), self.generation, &Answers::default());
+            plan::compile(&api::translate(&document), self.plan.as_deref(), self.generation, &plan::World::default());
         let before = self.plan.replace(Arc::new(plan.unwrap_or_else(|rejections| panic!("{rejections:#?}"))));
         self.order(false, false);
         self.run(SECOND / 10);
@@ -147,7 +147,7 @@ impl Stage {
         };
         let sockets = plan.listeners.iter().map(bound).collect();
         let series = plan.series.iter().map(|_| Arc::new(Series::new(1))).collect();
-        drop(self.orders.put(Order { plan, series, sockets, drain, cut }));
+        drop(self.orders.put(Order { plan, series, rules: Arc::from([]), sockets, drain, cut }));
         self.wakes.iter().filter_map(OnceLock::get).for_each(ring::Wake::ring);
     }
 

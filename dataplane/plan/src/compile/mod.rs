@@ -7,16 +7,19 @@ mod cluster;
 mod fields;
 mod listener;
 mod matching;
+mod policy;
 mod rejection;
 mod rewrite;
 mod route;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use rejection::Rejection;
 
+use crate::policy::List;
 use crate::regex::Regexes;
-use crate::{FOREVER_NS, Plan, Route, SeriesId, SeriesKey, Service, ServiceId, Target};
+use crate::{Certificate, FOREVER_NS, Plan, Route, RuleKey, SeriesId, SeriesKey, Service, ServiceId, Target, World};
 use api::Resources;
 use api::envoy_types::pb::google::protobuf::Duration;
 use rejection::{Place, leftover};
@@ -48,9 +51,9 @@ pub fn compile(
     resources: &Resources,
     previous: Option<&Plan>,
     generation: u64,
-    answers: &Answers,
+    world: &World,
 ) -> Result<Plan, Vec<Rejection>> {
-    let mut work = Work::new(previous, answers);
+    let mut work = Work::new(previous, world);
     let process = match api::process(&resources.bootstrap) {
         Ok(process) => Some(process),
         Err(reason) => {
@@ -69,18 +72,33 @@ pub fn compile(
             series: work.series,
             ignored: work.ignored,
             routes: work.routes,
+            rules: work.rules,
             regexes: work.regexes,
+            lists: work.lists,
+            certificates: distinct(work.certificates),
             names: work.names,
         }),
         _ => Err(work.rejections),
     }
 }
 
+/// Each certificate once, though several contexts name it.
+fn distinct(mut certificates: Vec<Certificate>) -> Vec<Certificate> {
+    certificates.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+    certificates.dedup();
+    certificates
+}
+
 /// A plan in the making.
 struct Work<'a> {
     /// The previous plan's services by name.
     previous: HashMap<&'a str, &'a Service>,
-    answers: &'a Answers,
+    world: &'a World,
+    rules: Vec<RuleKey>,
+    lists: Vec<List>,
+    /// The RBAC filters of the listener that is being compiled.
+    through: Vec<policy::Filter>,
+    certificates: Vec<Certificate>,
     services: Vec<Service>,
     service_ids: HashMap<&'a str, ServiceId>,
     series: Vec<SeriesKey>,
@@ -93,11 +111,15 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn new(previous: Option<&'a Plan>, answers: &'a Answers) -> Work<'a> {
+    fn new(previous: Option<&'a Plan>, world: &'a World) -> Work<'a> {
         let services = previous.map_or(&[][..], |plan| &plan.services);
         Work {
             previous: services.iter().map(|service| (&*service.name, service)).collect(),
-            answers,
+            world,
+            rules: Vec::new(),
+            lists: Vec::new(),
+            through: Vec::new(),
+            certificates: Vec::new(),
             services: Vec::new(),
             service_ids: HashMap::new(),
             series: Vec::new(),
