@@ -122,7 +122,7 @@ impl Metrics {
 
     /// Their sum; 0 when there is none yet.
     pub fn total(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.all(name, labels).map(|s| s.value).sum()
+        self.all(name, labels).fold(0.0, |sum, sample| sum + sample.value)
     }
 
     /// The names, each once.
