@@ -124,6 +124,14 @@ impl Client {
         self.source.exactly(count).expect("bytes")
     }
 
+    /// Reads exactly so many bytes.
+    ///
+    /// # Errors
+    /// They do not come.
+    pub fn try_read(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        self.source.exactly(count)
+    }
+
     /// Reads until the other side ends.
     ///
     /// # Errors
