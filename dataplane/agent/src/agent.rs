@@ -317,6 +317,7 @@ impl Agent {
         cores.order(|core| Order {
             plan: plan.clone(),
             series: series.clone(),
+            rules: [].into(),
             sockets: sockets.of_core(core, plan.listeners.iter().map(|listener| &listener.address)),
             drain,
             cut,
