@@ -4,7 +4,7 @@
 
 use api::Finding;
 use libfuzzer_sys::fuzz_target;
-use plan::{Action, Answers, Cache, Kind, ListenerId, Plan, Request};
+use plan::{Action, Cache, Kind, ListenerId, Peer, Plan, Request, World};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -13,12 +13,12 @@ fuzz_target!(|bytes: &[u8]| {
         Err(findings) => return assert!(findings.iter().all(one_line) && !findings.is_empty()),
     };
     let resources = api::translate(&document);
-    let first = match plan::compile(&resources, None, 1, &Answers::default()) {
+    let first = match plan::compile(&resources, None, 1, &World::default()) {
         Ok(plan) => plan,
         Err(rejections) => panic!("{rejections:#?}"),
     };
     assert!(first.ignored.is_empty(), "{:?}", first.ignored);
-    let second = plan::compile(&resources, Some(&first), 1, &Answers::default());
+    let second = plan::compile(&resources, Some(&first), 1, &World::default());
     assert_eq!(second.map(|plan| plan.to_json()), Ok(first.to_json()));
     decide(&first);
 });
@@ -40,10 +40,12 @@ fn decide(plan: &Plan) {
                 query: b"?page=1",
                 fields: &[],
                 head: b"",
+                peer: Peer::default(),
             };
             let decision = match listener.kind {
                 Kind::Http(_) => plan.decide(id, &request, 7, &mut cache),
-                Kind::Tcp(_) => plan.decide_tcp(id, 7),
+                Kind::Tcp(_) => plan.decide_tcp(id, &Peer::default(), 7),
+                Kind::Passthrough(_) => plan.decide_passthrough(id, Some("shop.example.com"), &Peer::default(), 7),
             };
             assert!(!cache.text.iter().any(u8::is_ascii_control));
             // A file's routes name services that stand in it.

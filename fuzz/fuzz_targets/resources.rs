@@ -5,7 +5,7 @@
 use api::envoy_types::pb::google::protobuf::Any;
 use api::{Resources, xds};
 use libfuzzer_sys::fuzz_target;
-use plan::{Answers, Cache, ListenerId, Request};
+use plan::{Cache, ListenerId, Peer, Request, World};
 use std::sync::LazyLock;
 
 const GOOD: &str = include_str!("../corpus/config/tour");
@@ -21,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
     if replace(&mut resources, kind, bytes).is_none() {
         return;
     }
-    match plan::compile(&resources, None, 1, &Answers::default()) {
+    match plan::compile(&resources, None, 1, &World::default()) {
         Err(rejections) => {
             assert!(!rejections.is_empty());
             assert!(rejections.iter().all(|one| one.to_string().lines().count() == 1));
@@ -35,6 +35,7 @@ fuzz_target!(|bytes: &[u8]| {
                 query: b"",
                 fields: &[],
                 head: b"",
+                peer: Peer::default(),
             };
             let mut cache = Cache::default();
             for number in 0..plan.listeners.len() {

@@ -39,7 +39,7 @@ fn plan(origin: SocketAddr) -> plan::Plan {
          access-log: {{ path: /dev/null }}\n"
     );
     let document = api::load(&text, "test.yaml").unwrap();
-    plan::compile(&api::translate(&document), None, 1, &plan::Answers::default()).unwrap()
+    plan::compile(&api::translate(&document), None, 1, &plan::World::default()).unwrap()
 }
 
 /// Sends `count` requests on one connection; each answer must be whole.

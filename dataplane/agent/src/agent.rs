@@ -19,7 +19,7 @@ use crate::state::State;
 use crate::tell::{tell, tell_ready};
 use api::Resources;
 use flow::{Order, Series};
-use plan::{Answers, Plan};
+use plan::{Answers, Plan, World};
 use ring::Features;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -122,6 +122,11 @@ struct Agent {
     state: Arc<State>,
 }
 
+/// What is known of the world when these are DNS's answers.
+fn known(answers: Answers) -> World {
+    World { answers, ..World::default() }
+}
+
 impl Agent {
     async fn start(
         path: &Path,
@@ -130,7 +135,7 @@ impl Agent {
         features: Features,
         descriptor_limit: u64,
     ) -> Result<Agent, Refused> {
-        let draft = file::compile(path, &resources, None, 1, &Answers::default()).map_err(Refused::Findings)?;
+        let draft = file::compile(path, &resources, None, 1, &World::default()).map_err(Refused::Findings)?;
         let wanted = cores.map_or_else(|| draft.process.cores.clone(), api::Cores::Count);
         let cpus = cores::choose(&wanted, &ring::host::cpu::allowed()).map_err(refused)?;
         let sockets = Sockets::new(cpus.len());
@@ -150,7 +155,7 @@ impl Agent {
         let plan = if draft.names().is_empty() {
             draft
         } else {
-            file::compile(path, &resources, None, 1, &dns.answers(draft.names())).map_err(Refused::Findings)?
+            file::compile(path, &resources, None, 1, &known(dns.answers(draft.names()))).map_err(Refused::Findings)?
         };
         let (plan, series) = (Arc::new(plan), Arc::from([]));
         let (path, old) = (path.to_owned(), Vec::new());
@@ -244,8 +249,8 @@ impl Agent {
     async fn try_reload(&mut self) -> Result<String, Vec<String>> {
         let resources = file::read(&self.path)?;
         let generation = self.plan.generation + 1;
-        let known = self.dns.answers(self.plan.names());
-        let draft = file::compile(&self.path, &resources, Some(&self.plan), generation, &known)?;
+        let world = known(self.dns.answers(self.plan.names()));
+        let draft = file::compile(&self.path, &resources, Some(&self.plan), generation, &world)?;
         let binding = self.sockets.bind_again(addresses(&draft)).await.map_err(|reasons| self.about_file(reasons))?;
         let admin = self.move_admin(&draft).await.map_err(|reason| self.about_file(vec![reason]))?;
         let changes = difference::between(&self.resources, &resources);
@@ -256,8 +261,8 @@ impl Agent {
         let plan = match draft.names().is_empty() {
             true => draft,
             false => {
-                let answers = self.dns.answers(draft.names());
-                file::compile(&self.path, &resources, Some(&self.plan), generation, &answers)?
+                let world = known(self.dns.answers(draft.names()));
+                file::compile(&self.path, &resources, Some(&self.plan), generation, &world)?
             }
         };
         if let Some(admin) = admin {
@@ -295,9 +300,9 @@ impl Agent {
 
     /// DNS answers have changed: the same configuration makes another plan.
     fn answers_changed(&mut self) {
-        let answers = self.dns.answers(self.plan.names());
+        let world = known(self.dns.answers(self.plan.names()));
         let generation = self.plan.generation + 1;
-        match file::compile(&self.path, &self.resources, Some(&self.plan), generation, &answers) {
+        match file::compile(&self.path, &self.resources, Some(&self.plan), generation, &world) {
             Ok(plan) => self.use_plan(Arc::new(plan)),
             Err(reasons) => tell(format_args!("a DNS answer is refused: {}", reasons.join("; "))),
         }

@@ -2,7 +2,7 @@
 //! `FILE:LINE:COLUMN: what is wrong, and what would be right`.
 
 use api::Resources;
-use plan::{Answers, Plan};
+use plan::{Plan, World};
 use std::path::Path;
 
 /// A configuration of more than this is refused unread, bytes.
@@ -30,9 +30,9 @@ pub(crate) fn compile(
     resources: &Resources,
     previous: Option<&Plan>,
     generation: u64,
-    answers: &Answers,
+    world: &World,
 ) -> Result<Plan, Vec<String>> {
-    plan::compile(resources, previous, generation, answers)
+    plan::compile(resources, previous, generation, world)
         .map_err(|rejections| rejections.iter().map(|rejection| at_start(path, &rejection.to_string())).collect())
 }
 
@@ -80,7 +80,7 @@ mod tests {
     fn what_only_the_compiler_refuses_is_a_finding_too() {
         let mut resources = Resources::default();
         resources.listeners.push(Default::default());
-        let findings = compile(Path::new("ringway.yaml"), &resources, None, 1, &Answers::default()).unwrap_err();
+        let findings = compile(Path::new("ringway.yaml"), &resources, None, 1, &World::default()).unwrap_err();
         assert!(findings.len() > 1, "{findings:?}");
         assert!(findings.iter().all(|line| line.starts_with("ringway.yaml:1:1: listener: ")), "{findings:?}");
     }
@@ -96,7 +96,7 @@ mod tests {
         )
         .unwrap();
         let resources = read(&path).unwrap();
-        let plan = compile(&path, &resources, None, 7, &Answers::default()).unwrap();
+        let plan = compile(&path, &resources, None, 7, &World::default()).unwrap();
         assert_eq!((plan.generation, plan.listeners.len()), (7, 1));
     }
 }

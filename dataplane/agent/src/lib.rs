@@ -60,8 +60,7 @@ pub fn run(path: &Path, cores: Option<u32>) -> ExitCode {
 ///
 /// The exit code is 0, or 1 with one line a finding on standard error: `FILE:LINE:COLUMN: what is wrong`.
 pub fn check(path: &Path) -> ExitCode {
-    let plan =
-        file::read(path).and_then(|resources| file::compile(path, &resources, None, 1, &plan::Answers::default()));
+    let plan = file::read(path).and_then(|resources| file::compile(path, &resources, None, 1, &plan::World::default()));
     match plan {
         Ok(_) => ExitCode::SUCCESS,
         Err(findings) => {

@@ -18,10 +18,10 @@ pub(crate) async fn serve(core: Rc<Core>, port: Rc<Port>, socket: Socket) {
     let begun_ns = ring::now();
     let source = Source::of(&socket);
     if let Some((current, listener)) = port.serving(&core) {
-        let decision = current.plan.decide_tcp(listener, ring::random());
+        let decision = current.plan.decide_tcp(listener, &source.peer(), ring::random());
         let (idle_ns, logged) = match &current.plan.listener(decision.listener).kind {
             Kind::Tcp(tcp) => (tcp.idle_timeout_ns, tcp.access_log),
-            Kind::Http(_) => (FOREVER_NS, false),
+            Kind::Http(_) | Kind::Passthrough(_) => (FOREVER_NS, false),
         };
         let account = Account::of(&current, decision.series, logged);
         let until_ns = begun_ns.saturating_add(idle_ns);

@@ -9,7 +9,7 @@
 //! The arguments are decisions, routes, and optionally `hosts` to give each route a host of its own.
 #![forbid(unsafe_code)]
 
-use ringway_plan::{Answers, Cache, ListenerId, Plan, Request};
+use ringway_plan::{Cache, ListenerId, Plan, Request, World};
 use std::hint::black_box;
 use wire::h1::head::Method;
 
@@ -22,7 +22,7 @@ fn main() {
         Ok(document) => api::translate(&document),
         Err(findings) => return eprintln!("{findings:#?}"),
     };
-    match ringway_plan::compile(&resources, None, 1, &Answers::default()) {
+    match ringway_plan::compile(&resources, None, 1, &World::default()) {
         Ok(plan) => {
             println!("{} of {decisions} decisions found a route", decide_often(&plan, decisions, routes, by_host))
         }
@@ -69,6 +69,7 @@ fn decide(plan: &Plan, authority: &[u8], path: &[u8], cache: &mut Cache) -> bool
         query: b"?page=1",
         fields: &[],
         head: b"",
+        peer: Default::default(),
     };
     let decision = plan.decide(ListenerId(0), black_box(&request), 7, cache);
     black_box(&decision).route.is_some()

@@ -1,9 +1,12 @@
 //! The one step from a request's head to what is done with it. No I/O, and no allocation once a core's `Cache` is warm.
 
-use crate::decision::{Action, Decision, Forward, Permit, Redirect, Respond};
+use crate::decision::{Action, Decision, Forward, Redirect, Respond};
+use crate::policy::{self, Asked, ListId, Permit};
+use crate::quota::MOST_QUOTAS;
 use crate::rewrite::PathRewrite;
 use crate::{
-    Destination, FOREVER_NS, Http, Kind, ListenerId, Plan, Route, RouteAction, RouteForward, RouteId, matcher,
+    Destination, FOREVER_NS, Http, Kind, ListenerId, Peer, Plan, Route, RouteAction, RouteForward, RouteId, SeriesId,
+    matcher,
 };
 use wire::h1::head::{Field, Method};
 
@@ -24,6 +27,8 @@ pub struct Request<'a> {
     pub fields: &'a [Field],
     /// The bytes that `fields` are ranges of.
     pub head: &'a [u8],
+    /// Who sent it.
+    pub peer: Peer<'a>,
 }
 
 /// A core's scratch memory for decisions.
@@ -42,48 +47,106 @@ impl Plan {
     /// A listener that is not an HTTP one has no routes: the answer is then `NotFound`.
     pub fn decide(&self, listener: ListenerId, request: &Request<'_>, random: u64, cache: &mut Cache) -> Decision {
         let through = self.listener(listener);
-        let route = match &through.kind {
-            Kind::Http(http) => self.find(http, request, cache),
-            Kind::Tcp(_) => None,
+        let mut decision = Decision::new(listener, through.unrouted);
+        let Kind::Http(http) = &through.kind else { return decision };
+        let found = self.find(http, request, cache);
+        let route = found.map(|id| self.route(id));
+        decision.route = found;
+        if let Some(index) = route.and_then(|route| route.cors) {
+            let (id, preflight) = self.judge_origin(index, request, &mut cache.matching);
+            decision.cors = Some(id);
+            if preflight {
+                decision.action = Action::Preflight(id);
+                return decision;
+            }
+        }
+        let (policy, quotas) = match route {
+            Some(route) => (&route.policy, &route.quotas),
+            None => (&http.policy, &http.quotas),
         };
-        let Some(id) = route else {
-            return Decision { listener, route: None, series: through.unrouted, action: Action::NotFound };
+        let mut asked = Asked::new(request, http.forwarded.trusted_hops, &mut cache.host);
+        let verdict = policy::judge(self, policy, &mut asked, &mut cache.matching);
+        (decision.rule, decision.dry_run) = (verdict.rule, verdict.dry_run);
+        let Some(permit) = verdict.permit else {
+            decision.series = route.map_or(through.unrouted, |route| route.series);
+            decision.action = Action::Denied;
+            return decision;
         };
-        let route = self.route(id);
-        let permit = Permit::unrestricted();
-        let (series, action) = match &route.action {
+        if !quotas.is_empty() {
+            decision.quotas = self.uses(quotas, &mut asked);
+        }
+        let Some(route) = route else { return decision };
+        (decision.series, decision.action) = match &route.action {
             RouteAction::Forward(forward) => forwarded(route, forward, request, random, permit, &mut cache.text),
             RouteAction::Redirect { status, to } => {
-                to.write(request, self.forwarded(listener).trusted_hops > 0, &mut cache.text);
+                to.write(request, http.forwarded.trusted_hops > 0, &mut cache.text);
                 (route.series, Action::Redirect(Redirect { status: *status, permit }))
             }
             RouteAction::Respond { status } => (route.series, Action::Respond(Respond { status: *status, permit })),
         };
-        Decision { listener, route: Some(id), series, action }
+        decision
     }
 
-    /// Where a connection goes that came through a TCP listener. The answer is `Forward` or `UnknownService`, or
+    /// Where a connection goes that came through a TCP listener. The answer is `Forward`, `UnknownService` or `Denied`, or
     /// `NotFound` when the listener is not a TCP one.
-    pub fn decide_tcp(&self, listener: ListenerId, random: u64) -> Decision {
-        let through = self.listener(listener);
-        let Kind::Tcp(tcp) = &through.kind else {
-            return Decision { listener, route: None, series: through.unrouted, action: Action::NotFound };
+    pub fn decide_tcp(&self, listener: ListenerId, peer: &Peer<'_>, random: u64) -> Decision {
+        match &self.listener(listener).kind {
+            Kind::Tcp(tcp) => self.bytes(listener, &tcp.policy, peer, &tcp.to, tcp.retries, random),
+            _ => Decision::new(listener, self.listener(listener).unrouted),
+        }
+    }
+
+    /// Where a connection goes whose ClientHello asks for `name` (none: it asks for none). The answer is `Forward`,
+    /// `UnknownService` or `Denied`, or `NotFound` when no host has the name or the listener does not pass TLS through.
+    pub fn decide_passthrough(
+        &self,
+        listener: ListenerId,
+        name: Option<&str>,
+        peer: &Peer<'_>,
+        random: u64,
+    ) -> Decision {
+        let nowhere = Decision::new(listener, self.listener(listener).unrouted);
+        let Kind::Passthrough(passthrough) = &self.listener(listener).kind else { return nowhere };
+        match passthrough.hosts.find(name.unwrap_or_default().as_bytes(), &mut Vec::new()) {
+            Some(host) => self.bytes(listener, &host.policy, peer, &host.to, passthrough.retries, random),
+            None => nowhere,
+        }
+    }
+
+    /// What is done with bytes that nobody reads.
+    fn bytes(
+        &self,
+        listener: ListenerId,
+        policy: &[ListId],
+        peer: &Peer<'_>,
+        to: &Destination,
+        retries: u8,
+        random: u64,
+    ) -> Decision {
+        let mut decision = Decision::new(listener, self.listener(listener).unrouted);
+        let (request, mut host) = (Request::of_bytes(peer), Vec::new());
+        let mut asked = Asked::new(&request, 0, &mut host);
+        let verdict = policy::judge(self, policy, &mut asked, &mut policy::Scratch::default());
+        (decision.rule, decision.dry_run) = (verdict.rule, verdict.dry_run);
+        let Some(permit) = verdict.permit else {
+            decision.action = Action::Denied;
+            return decision;
         };
-        let permit = Permit::unrestricted();
-        let target = tcp.to.choose(random);
-        let action = match target.service {
+        let target = to.choose(random);
+        decision.series = target.series;
+        decision.action = match target.service {
             Some(service) => Action::Forward(Forward {
                 service,
                 timeout_ns: FOREVER_NS,
                 per_try_timeout_ns: FOREVER_NS,
-                retries: tcp.retries,
+                retries,
                 path_rewritten: false,
                 host_rewritten: false,
                 permit,
             }),
             None => Action::UnknownService(permit),
         };
-        Decision { listener, route: None, series: target.series, action }
+        decision
     }
 
     /// The route that a request takes: of the most specific host that fits, the first that matches.
@@ -95,11 +158,36 @@ impl Plan {
         });
         found.map(RouteId)
     }
+}
 
-    fn forwarded(&self, listener: ListenerId) -> crate::Forwarded {
-        match &self.listener(listener).kind {
-            Kind::Http(http) => http.forwarded,
-            Kind::Tcp(_) => crate::Forwarded::default(),
+impl Decision {
+    /// That nothing is done.
+    fn new(listener: ListenerId, series: SeriesId) -> Decision {
+        Decision {
+            listener,
+            route: None,
+            series,
+            action: Action::NotFound,
+            rule: None,
+            dry_run: None,
+            quotas: [None; MOST_QUOTAS],
+            cors: None,
+        }
+    }
+}
+
+impl<'a> Request<'a> {
+    /// What policy sees of a connection whose bytes are not read: its peer.
+    fn of_bytes(peer: &'a Peer<'a>) -> Request<'a> {
+        Request {
+            method: Method::Other,
+            method_bytes: b"",
+            authority: b"",
+            path: b"",
+            query: b"",
+            fields: &[],
+            head: b"",
+            peer: *peer,
         }
     }
 }

@@ -1,5 +1,8 @@
 //! What the configuration says about one request, as a value: small, copyable, printable.
 
+use crate::cors::CorsId;
+use crate::policy::{Permit, RuleId};
+use crate::quota::{MOST_QUOTAS, QuotaUse};
 use crate::{FOREVER_NS, ListenerId, Plan, RouteId, SeriesId, ServiceId};
 use std::fmt;
 
@@ -14,6 +17,14 @@ pub struct Decision {
     pub series: SeriesId,
     /// What is to be done.
     pub action: Action,
+    /// The rule that decided: that refused, or the last that let pass. None where no list had to be passed.
+    pub rule: Option<RuleId>,
+    /// The first rule that would have refused, were it enforced.
+    pub dry_run: Option<RuleId>,
+    /// What is taken of quotas: see `Plan::take_quotas`.
+    pub quotas: [Option<QuotaUse>; MOST_QUOTAS],
+    /// What the answer says to browsers: see `Plan::cors_lines`.
+    pub cors: Option<CorsId>,
 }
 
 /// What is to be done with a request.
@@ -29,6 +40,10 @@ pub enum Action {
     NotFound,
     /// The route names a service that the plan does not have: 503.
     UnknownService(Permit),
+    /// Policy refuses it, by `Decision::rule`: 403.
+    Denied,
+    /// It is a browser's question about another request: 200 with `Plan::preflight_lines`.
+    Preflight(CorsId),
 }
 
 /// How a request is forwarded.
@@ -68,19 +83,6 @@ pub struct Respond {
     pub permit: Permit,
 }
 
-/// The verdict of policy that a request may pass. Only this room makes one, so an answer that needs it cannot be given
-/// without having asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Permit(());
-
-impl Permit {
-    /// The one place where permits come from: no policy stands in the plan, so every request has it.
-    #[inline]
-    pub(crate) fn unrestricted() -> Permit {
-        Permit(())
-    }
-}
-
 impl Decision {
     /// The decision with the plan's names in place of numbers. `text` is what `decide` left in `Cache::text`.
     pub fn show<'a>(&'a self, plan: &'a Plan, text: &'a [u8]) -> Show<'a> {
@@ -112,6 +114,20 @@ impl fmt::Display for Show<'_> {
         if let Some(route) = route {
             write!(f, ", route {}", route.name)?;
         }
+        self.action(f, route)?;
+        let rule = |id: RuleId| self.plan.rules.get(id.0 as usize);
+        if let Some(rule) = self.decision.rule.and_then(rule) {
+            write!(f, ", by {rule}")?;
+        }
+        if let Some(rule) = self.decision.dry_run.and_then(rule) {
+            write!(f, ", would be refused by {rule}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Show<'_> {
+    fn action(&self, f: &mut fmt::Formatter<'_>, route: Option<&crate::Route>) -> fmt::Result {
         match self.decision.action {
             Action::Forward(forward) => {
                 write!(f, ": forward to {}", self.plan.service(forward.service).name)?;
@@ -135,6 +151,8 @@ impl fmt::Display for Show<'_> {
             Action::Redirect(redirect) => write!(f, ": redirect {} to {}", redirect.status, self.text.escape_ascii()),
             Action::Respond(respond) => write!(f, ": respond {}", respond.status),
             Action::NotFound => f.write_str(": no route, 404"),
+            Action::Denied => f.write_str(": denied, 403"),
+            Action::Preflight(_) => f.write_str(": preflight, 200"),
             Action::UnknownService(_) => {
                 write!(f, ": unknown service {}, 503", self.plan.series[self.decision.series.0 as usize].service)
             }

@@ -4,16 +4,19 @@
 use crate::index::Index;
 use crate::table::Table;
 
-/// The hosts of one listener.
+/// Something for each of several sets of names.
 #[derive(Debug)]
-pub(crate) struct Hosts {
+pub(crate) struct Names<T> {
     exact: Table<u32>,
     /// By `.suffix`.
     suffixes: Table<u32>,
     longest_suffix: usize,
     any: Option<u32>,
-    hosts: Vec<Host>,
+    items: Vec<T>,
 }
+
+/// The hosts of one listener.
+pub(crate) type Hosts = Names<Host>;
 
 /// One host: routes that share names.
 #[derive(Debug)]
@@ -65,11 +68,11 @@ impl HostName {
     }
 }
 
-impl Hosts {
-    /// Of hosts and the names that each stands for.
-    pub(crate) fn new(hosts: Vec<(Host, Vec<HostName>)>) -> Hosts {
+impl<T> Names<T> {
+    /// Of things and the names that each stands for.
+    pub(crate) fn new(items: Vec<(T, Vec<HostName>)>) -> Names<T> {
         let (mut exact, mut suffixes, mut any) = (Vec::new(), Vec::new(), None);
-        for (number, (_, names)) in hosts.iter().enumerate() {
+        for (number, (_, names)) in items.iter().enumerate() {
             for name in names {
                 match name {
                     HostName::Exact(name) => exact.push((name.clone(), number as u32)),
@@ -78,23 +81,23 @@ impl Hosts {
                 }
             }
         }
-        Hosts {
+        Names {
             exact: Table::new(exact),
             longest_suffix: suffixes.iter().map(|(name, _)| name.len()).max().unwrap_or(0),
             suffixes: Table::new(suffixes),
             any,
-            hosts: hosts.into_iter().map(|(host, _)| host).collect(),
+            items: items.into_iter().map(|(item, _)| item).collect(),
         }
     }
 
-    /// The host that an authority is for. `scratch` is overwritten.
+    /// What an authority is for. `scratch` is overwritten.
     #[inline]
-    pub(crate) fn find(&self, authority: &[u8], scratch: &mut Vec<u8>) -> Option<&Host> {
+    pub(crate) fn find(&self, authority: &[u8], scratch: &mut Vec<u8>) -> Option<&T> {
         let number = match self.exact.is_empty() && self.suffixes.is_empty() {
             true => self.any,
             false => self.named(authority, scratch),
         };
-        self.hosts.get(number? as usize)
+        self.items.get(number? as usize)
     }
 
     fn named(&self, authority: &[u8], scratch: &mut Vec<u8>) -> Option<u32> {
@@ -114,9 +117,9 @@ impl Hosts {
         dots.into_iter().find_map(|at| self.suffixes.find(&host[at..]))
     }
 
-    /// All hosts, in the order of the configuration.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Host> {
-        self.hosts.iter()
+    /// All things, in the order of the configuration.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.items.iter()
     }
 }
 
@@ -135,7 +138,7 @@ mod tests {
 
     fn number(hosts: &Hosts, authority: &str) -> Option<usize> {
         let found = hosts.find(authority.as_bytes(), &mut Vec::new())?;
-        hosts.hosts.iter().position(|host| std::ptr::eq(host, found))
+        hosts.items.iter().position(|host| std::ptr::eq(host, found))
     }
 
     #[test]

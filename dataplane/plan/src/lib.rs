@@ -6,25 +6,43 @@
 #![forbid(unsafe_code)]
 
 mod compile;
+mod cors;
 mod decide;
 mod decision;
 mod edits;
+mod explain;
 mod hosts;
 mod index;
 mod json;
 mod matcher;
+mod networks;
+pub mod outside;
+mod peer;
+mod policy;
+mod quota;
 mod regex;
 mod rewrite;
+mod siphash;
 mod table;
 #[cfg(test)]
 mod tests;
+mod world;
 
 pub use api::{Forwarded, ForwardedMode};
 pub use compile::{Answers, Name, Rejection, compile};
+pub use cors::{Cors, CorsId};
 pub use decide::{Cache, Request};
-pub use decision::{Action, Decision, Forward, Permit, Redirect, Respond, Show};
+pub use decision::{Action, Decision, Forward, Redirect, Respond, Show};
 pub use edits::Edits;
+pub use explain::Explanation;
+pub use networks::Networks;
+pub use peer::{Peer, source};
+pub use policy::{Permit, RuleId, RuleKey};
+pub use quota::{Limited, MOST_QUOTAS, Quota, QuotaId, QuotaKey, QuotaUse};
+pub use world::World;
 
+use outside::{Client, Server};
+use policy::ListId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -44,10 +62,18 @@ pub struct Plan {
     pub services: Vec<Service>,
     /// What requests are counted under, by `SeriesId`.
     pub series: Vec<SeriesKey>,
+    /// What refusals and dry runs are counted under, by `RuleId`.
+    pub rules: Vec<RuleKey>,
+    /// The quotas, by `QuotaId`.
+    pub quotas: Vec<Quota>,
     /// Settings that were read but have no effect here, as `kind/name: field`. Nothing that allows or denies is among them.
     pub ignored: Vec<String>,
     routes: Vec<Route>,
     regexes: regex::Regexes,
+    lists: Vec<policy::List>,
+    cors: Vec<Cors>,
+    certificates: Vec<Certificate>,
+    seed: [u64; 2],
     names: BTreeSet<Name>,
 }
 
@@ -90,6 +116,24 @@ pub struct Listener {
     pub kind: Kind,
     /// The series of what ends before a route is known (no match, refused heads, timeouts).
     pub unrouted: SeriesId,
+    /// Whether connections begin with TLS.
+    pub transport: Transport,
+    /// Connections begin with a PROXY header, and come from these addresses; others are refused. None: there is no header.
+    pub proxy_protocol: Option<Networks>,
+    /// For all that comes before the first byte of a request or of a stream: PROXY header, handshake, ClientHello;
+    /// nanoseconds, `FOREVER_NS` for none.
+    pub opening_timeout_ns: u64,
+}
+
+/// What carries a listener's protocol.
+#[derive(Clone, Debug)]
+pub enum Transport {
+    /// TCP alone.
+    Plain,
+    /// TLS.
+    Tls(Server),
+    /// TLS, or TCP alone while clients migrate: the first byte tells (0x16 begins a handshake record).
+    Migrate(Server),
 }
 
 /// What a listener speaks.
@@ -99,6 +143,8 @@ pub enum Kind {
     Http(Http),
     /// Bytes.
     Tcp(Tcp),
+    /// TLS that is not ours: bytes, by the name that the ClientHello asks for.
+    Passthrough(Passthrough),
 }
 
 /// An HTTP listener's settings.
@@ -114,9 +160,15 @@ pub struct Http {
     pub body_bytes: u64,
     /// What is done with `X-Forwarded-For` and `X-Forwarded-Proto`.
     pub forwarded: Forwarded,
+    /// `X-Forwarded-Client-Cert` tells services whom the handshake proved. What comes from outside under this name is
+    /// never forwarded.
+    pub forward_client_certificate: bool,
     /// Requests are logged.
     pub access_log: bool,
     pub(crate) hosts: hosts::Hosts,
+    /// The lists that requests without a route are held against.
+    pub(crate) policy: Box<[ListId]>,
+    pub(crate) quotas: Box<[QuotaId]>,
 }
 
 /// A TCP listener's settings.
@@ -130,6 +182,27 @@ pub struct Tcp {
     pub access_log: bool,
     /// How many more attempts may follow a failed connect.
     pub retries: u8,
+    pub(crate) policy: Box<[ListId]>,
+}
+
+/// The settings of a listener that passes TLS through.
+#[derive(Debug)]
+pub struct Passthrough {
+    /// Without a byte either way, nanoseconds; `FOREVER_NS` for none.
+    pub idle_timeout_ns: u64,
+    /// Connections are logged.
+    pub access_log: bool,
+    /// How many more attempts may follow a failed connect.
+    pub retries: u8,
+    pub(crate) hosts: hosts::Names<PassthroughHost>,
+}
+
+/// Where the connections for some names go.
+#[derive(Debug)]
+pub(crate) struct PassthroughHost {
+    pub(crate) names: Vec<Box<str>>,
+    pub(crate) to: Destination,
+    pub(crate) policy: Box<[ListId]>,
 }
 
 /// One route of one host of one listener: what is done with the requests that it matches.
@@ -149,6 +222,10 @@ pub struct Route {
     pub(crate) action: RouteAction,
     /// The series of answers that the route gives by itself.
     pub(crate) series: SeriesId,
+    pub(crate) policy: Box<[ListId]>,
+    /// The listener's, then its own.
+    pub(crate) quotas: Box<[QuotaId]>,
+    pub(crate) cors: Option<u32>,
 }
 
 /// What a route does.
@@ -192,6 +269,41 @@ pub struct Service {
     pub balance: Arc<balance::Service>,
     /// Until a connection is established, nanoseconds.
     pub connect_timeout_ns: u64,
+    /// TLS towards it; the same value as in the previous plan while its settings are the same.
+    pub tls: Option<Client>,
+    /// Connections to it begin with a PROXY header.
+    pub proxy_protocol: Option<ProxyVersion>,
+}
+
+/// Which form of the PROXY header is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+/// A certificate, or a bundle of them, that the plan holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// What the configuration calls it: a file, or the secret that brought it.
+    pub name: Box<str>,
+    /// What it is for.
+    pub kind: CertificateKind,
+    /// Whom it names: a SPIFFE ID, or DNS names with commas between them. Empty for a bundle.
+    pub subject: Box<str>,
+    /// When it ends, or the first of a bundle does: seconds since 1970.
+    pub not_after_s: u64,
+}
+
+/// What a certificate is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CertificateKind {
+    /// To show who we are.
+    Own,
+    /// To judge others by.
+    Trust,
 }
 
 impl Plan {
@@ -220,6 +332,11 @@ impl Plan {
     #[inline]
     pub fn service(&self, id: ServiceId) -> &Service {
         &self.services[id.0 as usize]
+    }
+
+    /// The certificates and bundles that the plan holds, each once.
+    pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        self.certificates.iter()
     }
 
     /// The names that the plan wants resolved: what `Answers` should hold the next time.

@@ -3,6 +3,7 @@
 use crate::decide::Request;
 use crate::index::Key;
 use crate::regex::{Caches, RegexId, Regexes};
+use std::fmt;
 use wire::h1::head::Method;
 
 /// What a route matches.
@@ -17,7 +18,7 @@ pub(crate) struct Match {
 /// A core's scratch memory for matching.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    caches: Caches,
+    pub(crate) caches: Caches,
     joined: Vec<u8>,
 }
 
@@ -142,7 +143,7 @@ impl Methods {
     }
 
     #[inline]
-    fn matches(&self, request: &Request<'_>) -> bool {
+    pub(crate) fn matches(&self, request: &Request<'_>) -> bool {
         if self.is_any() {
             return true;
         }
@@ -174,6 +175,8 @@ const KNOWN: [(Method, &str); 9] = [
 
 impl FieldMatch {
     fn matches(&self, request: &Request<'_>, regexes: &Regexes, scratch: &mut Scratch) -> bool {
+        // Stays empty while there is one line at most.
+        scratch.joined.clear();
         let name = match &self.part {
             Part::Field(name) => name.as_bytes(),
             Part::Authority => return self.judge(Some(request.authority), regexes, &mut scratch.caches),
@@ -188,13 +191,34 @@ impl FieldMatch {
         // Several lines are one value, joined by commas (RFC 9110 section 5.3; without a space, as Envoy does it): an
         // exact match then fails, so a second line cannot hide behind the first.
         let joined = &mut scratch.joined;
-        joined.clear();
         joined.extend_from_slice(first.unwrap_or_default());
         for value in std::iter::once(second).chain(values) {
             joined.push(b',');
             joined.extend_from_slice(value);
         }
         self.judge(Some(joined), regexes, &mut scratch.caches)
+    }
+
+    /// Whether it holds of the lines of a field in every way to read them (`all`), or in any: each line alone, and all joined.
+    pub(crate) fn holds_of_lines(
+        &self,
+        all: bool,
+        request: &Request<'_>,
+        regexes: &Regexes,
+        scratch: &mut Scratch,
+    ) -> bool {
+        let joined = self.matches(request, regexes, scratch);
+        let Part::Field(name) = &self.part else { return joined };
+        // One line or none has been judged already.
+        if joined != all || scratch.joined.is_empty() {
+            return joined;
+        }
+        let named = |field: &&wire::h1::head::Field| field.name.of(request.head).eq_ignore_ascii_case(name.as_bytes());
+        let mut values = request.fields.iter().filter(named).map(|field| field.value.of(request.head));
+        match all {
+            true => values.all(|value| self.judge(Some(value), regexes, &mut scratch.caches)),
+            false => values.any(|value| self.judge(Some(value), regexes, &mut scratch.caches)),
+        }
     }
 
     /// A value that is absent fails every test but `Present` inverted (as in Envoy, `header_utility.cc`).
@@ -224,7 +248,9 @@ impl QueryMatch {
 }
 
 impl Test {
-    fn holds(&self, value: &[u8], regexes: &Regexes, caches: &mut Caches) -> bool {
+    /// Whether it holds of a value.
+    #[inline]
+    pub(crate) fn holds(&self, value: &[u8], regexes: &Regexes, caches: &mut Caches) -> bool {
         match self {
             Test::Present => true,
             Test::Absent => false,
@@ -235,5 +261,53 @@ impl Test {
             Test::Contains(part) => part.is_empty() || value.windows(part.len()).any(|window| *window == **part),
             Test::Regex(regex) => regexes.matches(*regex, value, caches),
         }
+    }
+
+    /// What a test takes, beside others.
+    pub(crate) fn cost(&self) -> u32 {
+        match self {
+            Test::Regex(_) => 100,
+            Test::Contains(_) => 2,
+            _ => 0,
+        }
+    }
+}
+
+/// A test on its way to a reader.
+pub(crate) struct ShowTest<'a> {
+    pub(crate) test: &'a Test,
+    pub(crate) regexes: &'a Regexes,
+}
+
+impl fmt::Display for ShowTest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.test {
+            Test::Present => f.write_str("present"),
+            Test::Absent => f.write_str("absent"),
+            Test::Exact(text) => write!(f, "{}", text.escape_ascii()),
+            Test::ExactIgnoringCase(text) => write!(f, "{} (any case)", text.escape_ascii()),
+            Test::Prefix(text) => write!(f, "{}...", text.escape_ascii()),
+            Test::Suffix(text) => write!(f, "...{}", text.escape_ascii()),
+            Test::Contains(text) => write!(f, "...{}...", text.escape_ascii()),
+            Test::Regex(regex) => write!(f, "/{}/", self.regexes.pattern(*regex)),
+        }
+    }
+}
+
+/// A condition on a field on its way to a reader.
+pub(crate) struct ShowField<'a> {
+    pub(crate) field: &'a FieldMatch,
+    pub(crate) regexes: &'a Regexes,
+}
+
+impl fmt::Display for ShowField<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match &self.field.part {
+            Part::Field(name) => name,
+            Part::Authority => ":authority",
+            Part::Method => ":method",
+        };
+        let not = if self.field.invert { " not" } else { "" };
+        write!(f, "{name}{not} {}", ShowTest { test: &self.field.test, regexes: self.regexes })
     }
 }

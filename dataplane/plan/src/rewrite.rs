@@ -161,6 +161,7 @@ mod tests {
             query: query.as_bytes(),
             fields: &[],
             head: b"",
+            peer: Default::default(),
         };
         let mut text = b"left over".to_vec();
         location.write(&request, false, &mut text);

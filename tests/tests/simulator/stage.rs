@@ -6,7 +6,7 @@ use crate::origin;
 use crate::script::{End, Entry, Framing, Ledger, Outcome, Script};
 use balance::Kind;
 use flow::{Counters, Order, Process, Series, Start};
-use plan::{Answers, Plan, SeriesKey};
+use plan::{Plan, SeriesKey};
 use ring::between::{Reader, Sender, bytes, mailbox};
 use ring::host::Address;
 use ring::sim::{Faults, NodeId, World};
@@ -78,7 +78,7 @@ impl Stage {
         let generation = self.plans.len() as u64 + 1;
         let resources = api::translate(&document);
         let previous = self.plans.last().map(|plan| &**plan);
-        let plan = plan::compile(&resources, previous, generation, &Answers::default());
+        let plan = plan::compile(&resources, previous, generation, &plan::World::default());
         self.plans.push(Arc::new(plan.unwrap_or_else(|rejections| panic!("{rejections:#?}"))));
         self.tell(false);
     }

@@ -47,6 +47,7 @@ pub(crate) struct Source {
     text: [u8; 56],
     ip: u8,
     all: u8,
+    address: Option<std::net::IpAddr>,
 }
 
 /// What becomes of a client's connection after a request.
@@ -172,16 +173,21 @@ async fn send(core: &Core, client: &Client, out: OutBuf, until_ns: u64, last: bo
 impl Source {
     pub(crate) fn of(socket: &Socket) -> Source {
         use std::io::Write;
-        let mut source = Source { text: [0; 56], ip: 0, all: 0 };
+        let mut source = Source { text: [0; 56], ip: 0, all: 0, address: None };
         if let Some(peer) = socket.peer() {
             let mut rest = &mut source.text[..];
             let _ = write!(rest, "{}", peer.ip());
             let ip = 56 - rest.len();
             let _ = write!(rest, ":{}", peer.port());
             let all = 56 - rest.len();
-            (source.ip, source.all) = (ip as u8, all as u8);
+            (source.ip, source.all, source.address) = (ip as u8, all as u8, Some(peer.ip()));
         }
         source
+    }
+
+    /// The same for policy.
+    pub(crate) fn peer(&self) -> plan::Peer<'static> {
+        plan::Peer { identity: None, address: self.address, direct: self.address }
     }
 
     /// The IP address.

@@ -68,6 +68,7 @@ pub(crate) fn request(
         query: head.query.of(bytes),
         fields: &head.fields,
         head: bytes,
+        peer: source.peer(),
     };
     let decision = current.plan.decide(listener, &seen, ring::random(), &mut scratch.cache);
     request.decision = Some(decision);
@@ -91,7 +92,8 @@ pub(crate) fn request(
             answer::write_response(&mut out, core, &request, respond.status, &respond.permit);
             Prepared::Answer(request, out, Ending::Responded)
         }
-        Action::NotFound => Prepared::Answer(request, out, Ending::NoRoute),
+        // Neither has an ending of its own yet.
+        Action::NotFound | Action::Denied | Action::Preflight(_) => Prepared::Answer(request, out, Ending::NoRoute),
         Action::UnknownService(_) => Prepared::Answer(request, out, Ending::UnknownService),
     }
 }

@@ -2,7 +2,7 @@
 
 use flow::log::Record;
 use flow::{Counters, Order, Process, Series, Start};
-use plan::{Answers, Plan};
+use plan::Plan;
 use ring::between::{Reader, Sender, bytes, mailbox};
 use ring::host::Address;
 use ring::sim::{Faults, World};
@@ -131,7 +131,7 @@ impl Stage {
         let document = api::load(yaml, "test.yaml").unwrap_or_else(|findings| panic!("{findings:#?}"));
         self.generation += 1;
         let plan =
-            plan::compile(&api::translate(&document), self.plan.as_deref(), self.generation, &Answers::default());
+            plan::compile(&api::translate(&document), self.plan.as_deref(), self.generation, &plan::World::default());
         let before = self.plan.replace(Arc::new(plan.unwrap_or_else(|rejections| panic!("{rejections:#?}"))));
         self.order(false, false);
         self.run(SECOND / 10);

@@ -82,7 +82,13 @@ fn cluster(
     work.ignore_rest(place, &rest);
     let previous = work.previous.get(message.name.as_str()).map(|service| &*service.balance);
     match balance::Service::carry(previous, &*message.name, endpoints?, algorithm?, limits) {
-        Ok(balance) => Some(Service { name: (&*message.name).into(), balance: Arc::new(balance), connect_timeout_ns }),
+        Ok(balance) => Some(Service {
+            name: (&*message.name).into(),
+            balance: Arc::new(balance),
+            connect_timeout_ns,
+            tls: None,
+            proxy_protocol: None,
+        }),
         Err(error) => {
             work.refuse(&place.field("endpoints"), error.to_string());
             None
@@ -292,7 +298,7 @@ fn endpoint(work: &mut Work<'_>, place: &Place, message: &LbEndpoint, source: So
 
 /// The addresses that a name has, always in the same order so that the same answer gives the same plan.
 fn resolved(work: &Work<'_>, name: &Name, family: DnsLookupFamily, mut found: impl FnMut(Address)) {
-    let mut addresses: Vec<IpAddr> = work.answers.addresses.get(name).cloned().unwrap_or_default();
+    let mut addresses: Vec<IpAddr> = work.world.answers.addresses.get(name).cloned().unwrap_or_default();
     addresses.sort_unstable();
     addresses.dedup();
     let wanted = |ip: &IpAddr| match family {

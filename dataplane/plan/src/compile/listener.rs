@@ -2,7 +2,7 @@
 
 use super::rejection::Place;
 use super::{Work, address, route};
-use crate::{Destination, FOREVER_NS, Forwarded, ForwardedMode, Http, Kind, Listener, Tcp};
+use crate::{Destination, FOREVER_NS, Forwarded, ForwardedMode, Http, Kind, Listener, Tcp, Transport};
 use api::envoy_types::pb::envoy::config::core::v3::{HttpProtocolOptions, Metadata};
 use api::envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener as Message, filter};
 use api::envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
@@ -21,6 +21,8 @@ use std::mem::take;
 
 /// Envoy's, where nothing is said.
 const IDLE_TIMEOUT_NS: u64 = 3_600_000_000_000;
+/// Envoy's for listener filters, where nothing is said.
+const OPENING_TIMEOUT_NS: u64 = 15_000_000_000;
 /// Envoy's, where nothing is said.
 const HEAD_KIB: u32 = 60;
 /// Envoy's, where nothing is said.
@@ -92,7 +94,15 @@ fn listener(
         work.refuse(&place, format!("{} is not supported", config.type_url));
         return None;
     };
-    Some(Listener { name: message.name.as_str().into(), address: address?, kind, unrouted })
+    Some(Listener {
+        name: message.name.as_str().into(),
+        address: address?,
+        kind,
+        unrouted,
+        transport: Transport::Plain,
+        proxy_protocol: None,
+        opening_timeout_ns: OPENING_TIMEOUT_NS,
+    })
 }
 
 /// The configuration of the one filter of the one chain.
@@ -169,7 +179,18 @@ fn http(
             return None;
         }
     };
-    Some(Http { head, request_timeout_ns, idle_timeout_ns, body_bytes, forwarded, access_log, hosts })
+    Some(Http {
+        head,
+        request_timeout_ns,
+        idle_timeout_ns,
+        body_bytes,
+        forwarded,
+        forward_client_certificate: false,
+        access_log,
+        hosts,
+        policy: Box::default(),
+        quotas: Box::default(),
+    })
 }
 
 /// Bounds on heads. A target may take half of a head: beyond, 414 says more than 431 would.
@@ -314,5 +335,5 @@ fn tcp(work: &mut Work<'_>, place: &Place, listener: &str, mut rest: TcpProxy, l
         }
     };
     let retries = u8::try_from(attempts - 1).unwrap_or(u8::MAX);
-    Some(Tcp { to, idle_timeout_ns, access_log, retries })
+    Some(Tcp { to, idle_timeout_ns, access_log, retries, policy: Box::default() })
 }

@@ -15,8 +15,9 @@ mod tests;
 
 pub use rejection::Rejection;
 
+use crate::policy::List;
 use crate::regex::Regexes;
-use crate::{FOREVER_NS, Plan, Route, SeriesId, SeriesKey, Service, ServiceId, Target};
+use crate::{FOREVER_NS, Plan, Route, RuleKey, SeriesId, SeriesKey, Service, ServiceId, Target, World};
 use api::Resources;
 use api::envoy_types::pb::google::protobuf::Duration;
 use rejection::{Place, leftover};
@@ -48,9 +49,9 @@ pub fn compile(
     resources: &Resources,
     previous: Option<&Plan>,
     generation: u64,
-    answers: &Answers,
+    world: &World,
 ) -> Result<Plan, Vec<Rejection>> {
-    let mut work = Work::new(previous, answers);
+    let mut work = Work::new(previous, world);
     let process = match api::process(&resources.bootstrap) {
         Ok(process) => Some(process),
         Err(reason) => {
@@ -69,7 +70,13 @@ pub fn compile(
             series: work.series,
             ignored: work.ignored,
             routes: work.routes,
+            rules: work.rules,
+            quotas: Vec::new(),
             regexes: work.regexes,
+            lists: work.lists,
+            cors: Vec::new(),
+            certificates: Vec::new(),
+            seed: world.seed,
             names: work.names,
         }),
         _ => Err(work.rejections),
@@ -80,7 +87,9 @@ pub fn compile(
 struct Work<'a> {
     /// The previous plan's services by name.
     previous: HashMap<&'a str, &'a Service>,
-    answers: &'a Answers,
+    world: &'a World,
+    rules: Vec<RuleKey>,
+    lists: Vec<List>,
     services: Vec<Service>,
     service_ids: HashMap<&'a str, ServiceId>,
     series: Vec<SeriesKey>,
@@ -93,11 +102,13 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn new(previous: Option<&'a Plan>, answers: &'a Answers) -> Work<'a> {
+    fn new(previous: Option<&'a Plan>, world: &'a World) -> Work<'a> {
         let services = previous.map_or(&[][..], |plan| &plan.services);
         Work {
             previous: services.iter().map(|service| (&*service.name, service)).collect(),
-            answers,
+            world,
+            rules: Vec::new(),
+            lists: Vec::new(),
             services: Vec::new(),
             service_ids: HashMap::new(),
             series: Vec::new(),

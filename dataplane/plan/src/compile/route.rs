@@ -179,7 +179,19 @@ fn route(
             return None;
         }
     };
-    Some(Route { name: name.into(), request_edits, response_edits, body, host, matcher, action, series })
+    Some(Route {
+        name: name.into(),
+        request_edits,
+        response_edits,
+        body,
+        host,
+        matcher,
+        action,
+        series,
+        policy: Box::default(),
+        quotas: Box::default(),
+        cors: None,
+    })
 }
 
 /// `route`: where to, how long, how often.

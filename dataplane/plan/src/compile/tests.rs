@@ -33,7 +33,7 @@ fn resources() -> Resources {
 fn refused(change: impl FnOnce(&mut Resources)) -> Vec<String> {
     let mut resources = resources();
     change(&mut resources);
-    let rejections = compile(&resources, None, 1, &Answers::default()).map(|plan| plan.to_json()).unwrap_err();
+    let rejections = compile(&resources, None, 1, &World::default()).map(|plan| plan.to_json()).unwrap_err();
     rejections.iter().map(ToString::to_string).collect()
 }
 
@@ -92,7 +92,7 @@ fn endpoints_and_budgets_live_on_in_the_next_plan() {
     };
     socket.address = "10.0.0.3".into();
     endpoints.push(new);
-    let two = compile(&resources, Some(&one), 2, &Answers::default()).unwrap_or_else(|found| panic!("{found:#?}"));
+    let two = compile(&resources, Some(&one), 2, &World::default()).unwrap_or_else(|found| panic!("{found:#?}"));
     let find = |plan: &Plan, address: &str| {
         let endpoints = plan.services[0].balance.endpoints();
         let mut found = endpoints.filter(|(one, _)| one.address().to_string() == address);
@@ -115,7 +115,8 @@ fn names_become_endpoints_once_they_are_resolved() {
     let addresses =
         ["10.1.0.2", "10.1.0.1", "::1", "10.1.0.2"].map(|text| text.parse().unwrap_or_else(|_| panic!("{text}")));
     let answers = Answers { addresses: BTreeMap::from([(name, addresses.to_vec())]) };
-    let plan = compile(&resources(), Some(&plan), 2, &answers).unwrap_or_else(|found| panic!("{found:#?}"));
+    let world = World { answers, ..World::default() };
+    let plan = compile(&resources(), Some(&plan), 2, &world).unwrap_or_else(|found| panic!("{found:#?}"));
     let found: Vec<String> = plan.services[1].balance.endpoints().map(|(one, _)| one.address().to_string()).collect();
     assert_eq!(found, ["10.1.0.1:8080", "10.1.0.2:8080", "[::1]:8080"]);
 }
@@ -124,7 +125,7 @@ fn names_become_endpoints_once_they_are_resolved() {
 fn an_unknown_service_answers_503() {
     let mut resources = resources();
     resources.clusters.remove(0);
-    let plan = compile(&resources, None, 1, &Answers::default()).unwrap_or_else(|found| panic!("{found:#?}"));
+    let plan = compile(&resources, None, 1, &World::default()).unwrap_or_else(|found| panic!("{found:#?}"));
     let request = crate::Request {
         method: Default::default(),
         method_bytes: b"GET",
@@ -133,6 +134,7 @@ fn an_unknown_service_answers_503() {
         query: b"",
         fields: &[],
         head: b"",
+        peer: Default::default(),
     };
     let decision = plan.decide(ListenerId(0), &request, 0, &mut crate::Cache::default());
     assert_eq!(decision.show(&plan, b"").to_string(), "listener web, route cart: unknown service cart, 503");
@@ -264,7 +266,7 @@ fn the_largest_body_is_a_whole_number_of_our_metadata() {
     }
     let mut zero = resources();
     with(0.0)(&mut zero);
-    let plan = compile(&zero, None, 1, &Answers::default()).unwrap_or_else(|found| panic!("{found:#?}"));
+    let plan = compile(&zero, None, 1, &World::default()).unwrap_or_else(|found| panic!("{found:#?}"));
     let Kind::Http(http) = &plan.listener(ListenerId(0)).kind else { panic!("{:?}", plan.listeners) };
     assert_eq!(http.body_bytes, 0);
 }
