@@ -4,23 +4,29 @@
 //! probe the kernel → read the file → compile → resolve names → bind → start cores → order → ready
 //!     SIGHUP ──────► read → compile → resolve what is new → bind ─► order (or refuse, and stay)
 //!     DNS answer ─► compile ─────────────────────────────────────► order
+//!     a certificate ─► compile ──────────────────────────────────► order (or refuse, and try again)
 //!     SIGTERM, SIGINT, POST /drain ─► order to drain → wait → exit; a second signal: exit
 //! ```
+
+mod rotate;
 
 use crate::admin::{self, Admin};
 use crate::cores::{self, Cores};
 use crate::difference;
 use crate::dns::Dns;
 use crate::file;
+use crate::files::{Files, Wanted};
 use crate::host;
 use crate::log::Log;
 use crate::sockets::{Binding, Sockets};
 use crate::state::State;
 use crate::tell::{tell, tell_ready};
+use crate::world::Around;
 use api::Resources;
-use flow::{Order, Series};
+use flow::{Order, RuleCounts, Series};
 use plan::{Answers, Plan, World};
 use ring::Features;
+use rotate::Warnings;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -103,28 +109,29 @@ impl Ends {
     }
 }
 
-/// The counters of a plan's `series`, in their order.
-type PlanSeries = Arc<[Arc<Series>]>;
+/// The counters of a plan's `series` and `rules`, in their order.
+#[derive(Clone)]
+struct Counts {
+    series: Arc<[Arc<Series>]>,
+    rules: Arc<[Arc<RuleCounts>]>,
+}
 
 struct Agent {
     path: PathBuf,
     /// What the current plan was compiled from.
     resources: Resources,
     plan: Arc<Plan>,
-    series: PlanSeries,
+    counts: Counts,
     /// Plans that some core may still use. They are freed here, not by a core that would have to wait for it.
-    old: Vec<(Arc<Plan>, PlanSeries)>,
+    old: Vec<(Arc<Plan>, Counts)>,
+    around: Around,
+    warnings: Warnings,
     cores: Cores,
     sockets: Sockets,
     dns: Dns,
     admin: Option<Admin>,
     log: Log,
     state: Arc<State>,
-}
-
-/// What is known of the world when these are DNS's answers.
-fn known(answers: Answers) -> World {
-    World { answers, ..World::default() }
 }
 
 impl Agent {
@@ -135,14 +142,20 @@ impl Agent {
         features: Features,
         descriptor_limit: u64,
     ) -> Result<Agent, Refused> {
-        let draft = file::compile(path, &resources, None, 1, &World::default()).map_err(Refused::Findings)?;
+        let mut around = Around::new(&resources).map_err(|error| refused(format!("no random bytes: {error}")))?;
+        let files = around.files.seen();
+        let compile = |answers: Answers| {
+            let world = around.with(answers, files.clone());
+            file::compile(path, &resources, None, 1, &world).map_err(Refused::Findings)
+        };
+        let draft = compile(Answers::default())?;
         let wanted = cores.map_or_else(|| draft.process.cores.clone(), api::Cores::Count);
         let cpus = cores::choose(&wanted, &ring::host::cpu::allowed()).map_err(refused)?;
         let sockets = Sockets::new(cpus.len());
         let binding = bind_at_start(&sockets, &draft).await.map_err(Refused::Start)?;
         let process = Arc::new(flow::Process::default());
         let mut cores = Cores::start(&cpus, &features, &process).map_err(|error| refused(error.to_string()))?;
-        let state = Arc::new(State::new(&cores, features, descriptor_limit));
+        let state = Arc::new(State::new(&cores, process, features, descriptor_limit));
         let admin = match &draft.process.admin {
             Some(address) => Some(Admin::start(address, state.clone()).await.map_err(refused)?),
             None => None,
@@ -152,19 +165,29 @@ impl Agent {
         let mut dns = Dns::new(state.dns_failures.clone());
         dns.want(draft.names());
         dns.settle(RESOLVE).await;
-        let plan = if draft.names().is_empty() {
-            draft
-        } else {
-            file::compile(path, &resources, None, 1, &known(dns.answers(draft.names()))).map_err(Refused::Findings)?
+        let plan = if draft.names().is_empty() { draft } else { compile(dns.answers(draft.names()))? };
+        around.files.apply(files);
+        let plan = Arc::new(plan);
+        let mut agent = Agent {
+            path: path.to_owned(),
+            resources,
+            plan: plan.clone(),
+            counts: Counts { series: [].into(), rules: [].into() },
+            old: Vec::new(),
+            around,
+            warnings: Warnings::default(),
+            cores,
+            sockets,
+            dns,
+            admin,
+            log,
+            state,
         };
-        let (plan, series) = (Arc::new(plan), Arc::from([]));
-        let (path, old) = (path.to_owned(), Vec::new());
-        let mut agent =
-            Agent { path, resources, plan: plan.clone(), series, old, cores, sockets, dns, admin, log, state };
         agent.sockets.replace(binding);
         agent.use_plan(plan);
         agent.await_cores().await?;
         agent.say_ready(&cpus);
+        agent.warn_of_certificates();
         Ok(agent)
     }
 
@@ -229,6 +252,10 @@ impl Agent {
     fn look_after(&mut self) {
         self.cores.check();
         self.old.retain(|(plan, _)| Arc::strong_count(plan) > 1);
+        self.around.set_clock();
+        self.look_at_files();
+        self.rotate_tickets();
+        self.warn_of_certificates();
     }
 
     /// Reads the file again: a good one replaces the plan, a bad one is refused with its reasons.
@@ -249,8 +276,13 @@ impl Agent {
     async fn try_reload(&mut self) -> Result<String, Vec<String>> {
         let resources = file::read(&self.path)?;
         let generation = self.plan.generation + 1;
-        let world = known(self.dns.answers(self.plan.names()));
-        let draft = file::compile(&self.path, &resources, Some(&self.plan), generation, &world)?;
+        let mut files = Files::read(Wanted::of(&resources));
+        let contents = files.seen();
+        let compile = |agent: &Agent, answers: Answers| {
+            let world = agent.around.with(answers, contents.clone());
+            file::compile(&agent.path, &resources, Some(&agent.plan), generation, &world)
+        };
+        let draft = compile(self, self.dns.answers(self.plan.names()))?;
         let binding = self.sockets.bind_again(addresses(&draft)).await.map_err(|reasons| self.about_file(reasons))?;
         let admin = self.move_admin(&draft).await.map_err(|reason| self.about_file(vec![reason]))?;
         let changes = difference::between(&self.resources, &resources);
@@ -260,10 +292,7 @@ impl Agent {
         self.dns.settle(RESOLVE).await;
         let plan = match draft.names().is_empty() {
             true => draft,
-            false => {
-                let world = known(self.dns.answers(draft.names()));
-                file::compile(&self.path, &resources, Some(&self.plan), generation, &world)?
-            }
+            false => compile(self, self.dns.answers(draft.names()))?,
         };
         if let Some(admin) = admin {
             self.admin = admin;
@@ -274,6 +303,8 @@ impl Agent {
         self.log.set(plan.process.access_log.clone());
         self.sockets.replace(binding);
         self.resources = resources;
+        files.apply(contents);
+        self.around.files = files;
         let more = plan.process.connections > self.plan.process.connections;
         self.use_plan(Arc::new(plan));
         if more {
@@ -300,29 +331,40 @@ impl Agent {
 
     /// DNS answers have changed: the same configuration makes another plan.
     fn answers_changed(&mut self) {
-        let world = known(self.dns.answers(self.plan.names()));
-        let generation = self.plan.generation + 1;
-        match file::compile(&self.path, &self.resources, Some(&self.plan), generation, &world) {
+        match self.compile(self.world()) {
             Ok(plan) => self.use_plan(Arc::new(plan)),
             Err(reasons) => tell(format_args!("a DNS answer is refused: {}", reasons.join("; "))),
         }
     }
 
+    /// The world as far as it is in force.
+    fn world(&self) -> World {
+        self.around.with(self.dns.answers(self.plan.names()), self.around.files.in_force().clone())
+    }
+
+    /// The same configuration in another world: the plan to come.
+    fn compile(&self, world: World) -> Result<Plan, Vec<String>> {
+        let plan = plan::compile(&self.resources, Some(&self.plan), self.plan.generation + 1, &world);
+        plan.map_err(|rejections| rejections.iter().map(ToString::to_string).collect())
+    }
+
     /// Hands a plan, whose sockets are bound, to all cores.
     fn use_plan(&mut self, plan: Arc<Plan>) {
-        let series = self.state.registry().of(&plan);
-        let before = (std::mem::replace(&mut self.plan, plan.clone()), std::mem::replace(&mut self.series, series));
+        let series = self.state.series().of(&plan.series, plan.generation);
+        let rules = self.state.rules().of(&plan.rules, plan.generation);
+        let counts = std::mem::replace(&mut self.counts, Counts { series, rules });
+        let before = (std::mem::replace(&mut self.plan, plan.clone()), counts);
         self.old.push(before);
         drop(self.state.show(plan));
         self.order(false, false);
     }
 
     fn order(&mut self, drain: bool, cut: bool) {
-        let Agent { cores, plan, series, sockets, .. } = self;
+        let Agent { cores, plan, counts, sockets, .. } = self;
         cores.order(|core| Order {
             plan: plan.clone(),
-            series: series.clone(),
-            rules: [].into(),
+            series: counts.series.clone(),
+            rules: counts.rules.clone(),
             sockets: sockets.of_core(core, plan.listeners.iter().map(|listener| &listener.address)),
             drain,
             cut,

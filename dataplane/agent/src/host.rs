@@ -38,11 +38,16 @@ pub(crate) fn thread_state(name: &str) -> String {
 }
 
 /// Random bytes from the kernel.
-pub(crate) fn random_u64() -> std::io::Result<u64> {
+pub(crate) fn random_bytes<const N: usize>() -> std::io::Result<[u8; N]> {
     use std::io::Read;
-    let mut bytes = [0; 8];
+    let mut bytes = [0; N];
     fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(u64::from_le_bytes(bytes))
+    Ok(bytes)
+}
+
+/// A random number from the kernel.
+pub(crate) fn random_u64() -> std::io::Result<u64> {
+    random_bytes().map(u64::from_le_bytes)
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod cores;
 mod difference;
 mod dns;
 mod file;
+mod files;
 mod host;
 mod log;
 mod metrics;
@@ -31,6 +32,8 @@ mod series;
 mod sockets;
 mod state;
 mod tell;
+mod tickets;
+mod world;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -60,7 +63,8 @@ pub fn run(path: &Path, cores: Option<u32>) -> ExitCode {
 ///
 /// The exit code is 0, or 1 with one line a finding on standard error: `FILE:LINE:COLUMN: what is wrong`.
 pub fn check(path: &Path) -> ExitCode {
-    let plan = file::read(path).and_then(|resources| file::compile(path, &resources, None, 1, &plan::World::default()));
+    let plan =
+        file::read(path).and_then(|resources| file::compile(path, &resources, None, 1, &world::of_check(&resources)));
     match plan {
         Ok(_) => ExitCode::SUCCESS,
         Err(findings) => {

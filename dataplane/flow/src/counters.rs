@@ -18,7 +18,7 @@ const LATENCY_BOUNDS_US: [u64; 16] = [
 ];
 
 /// How many reasons there are for a handshake to fail: the labels of `wire::tls::Failure`.
-pub const FAILURES: usize = 19;
+pub const FAILURES: usize = wire::tls::Failure::ALL.len();
 
 /// A counter with one writer.
 #[derive(Debug, Default)]

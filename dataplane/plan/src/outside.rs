@@ -1,22 +1,7 @@
 //! Shapes of other rooms' types, until those rooms have them.
 #![allow(missing_docs)]
 
-/// Unix seconds, set from outside.
-#[derive(Clone, Debug, Default)]
-pub struct Clock(std::sync::Arc<std::sync::atomic::AtomicU64>);
-
-/// What tickets are sealed with.
-#[derive(Clone)]
-pub struct TicketKeys {
-    pub current: [u8; 32],
-    pub previous: Option<[u8; 32]>,
-}
-
-impl std::fmt::Debug for TicketKeys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TicketKeys")
-    }
-}
+pub use wire::tls::{Clock, TicketKeys};
 
 /// TLS towards clients.
 #[derive(Clone, Debug)]

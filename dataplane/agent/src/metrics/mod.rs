@@ -5,13 +5,17 @@ mod read;
 
 use crate::host;
 use crate::state::State;
-use flow::{Counters, SeriesSum};
-use plan::{Plan, SeriesKey};
+use crate::world;
+use flow::{Counters, PairId, PairKey, RuleSum, SeriesSum};
+use plan::{Certificate, Plan, RuleKey, SeriesKey};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use read::{Out, counter_of, counts, gauge_of, gauges, info, latencies, of_cores, of_endpoints, of_services, requests};
+use read::{
+    Out, certificates, counter_of, counts, gauge_of, gauges, handshake_failures, handshakes, info, latencies, of_cores,
+    of_endpoints, of_services, pairs, refusals, requests,
+};
 use ring::StatsSnapshot;
 use std::fmt;
 use std::sync::Arc;
@@ -61,6 +65,20 @@ static METRICS: &[Metric] = &[
     counter("ringway_upstream_sent_bytes", "Bytes sent to endpoints", |from, out| counter_of(out, from.sum(|core| core.upstream_sent_bytes.value()))),
     counter("ringway_body_bytes", "Bytes of bodies and tunnels that were passed on, either way", |from, out| counter_of(out, from.sum(|core| core.body_bytes.value()))),
     counter("ringway_body_copied_bytes", "Of those, bytes that were copied in user space", |from, out| counter_of(out, from.sum(|core| core.body_copied_bytes.value()))),
+
+    counter("ringway_tls_handshakes", "TLS handshakes that were completed", handshakes),
+    counter("ringway_tls_handshake_failures", "TLS handshakes that failed, by reason", handshake_failures),
+    counter("ringway_plaintext_connections", "Connections that came in plain where TLS is offered too", |from, out| counter_of(out, from.sum(|core| core.plaintext.value()))),
+    counter("ringway_policy_refused", "Requests and connections that a rule refused, or would have refused (dry-run)", refusals),
+    counter("ringway_quota_refused", "Requests that a quota refused", |from, out| {
+        counter_of(out, from.sum(|core| core.endings().filter(|(label, _)| *label == "quota_exceeded").map(|(_, count)| count).sum()))
+    }),
+    counter("ringway_identity_requests", "Requests by the client's identity and the service, up to 1024 pairs", pairs),
+    gauge("ringway_certificate_expiry_days", "Days until a certificate, or the first of a bundle, ends", certificates),
+    counter("ringway_certificate_reloads", "Changes of the files that the configuration names", |from, out| {
+        let results = [("applied", from.certificates_applied), ("refused", from.certificates_refused)];
+        results.iter().try_for_each(|(result, count)| counts(out, &[("result", result)], *count))
+    }),
 
     gauge("ringway_service_connections", "Connections that count against the service's limit", |from, out| of_services(from, out, balance::Kind::Connection)),
     gauge("ringway_service_pending", "Waiting requests that count against the service's limit", |from, out| of_services(from, out, balance::Kind::Pending)),
@@ -169,6 +187,14 @@ struct Snapshot {
     counters: Vec<Arc<Counters>>,
     stats: Vec<StatsSnapshot>,
     series: Vec<(SeriesKey, SeriesSum)>,
+    rules: Vec<(RuleKey, RuleSum)>,
+    /// The last stands for all that found no room.
+    pairs: Vec<(PairId, PairKey)>,
+    certificates: Vec<Certificate>,
+    certificates_applied: u64,
+    certificates_refused: u64,
+    /// Seconds since 1970.
+    now_s: u64,
     plan: Option<Arc<Plan>>,
     features: ring::Features,
     connections_limit: u64,
@@ -196,7 +222,13 @@ impl Snapshot {
         Snapshot {
             counters: state.counters.clone(),
             stats: state.stats.iter().map(|stats| stats.snapshot()).collect(),
-            series: state.registry().sums(),
+            series: state.series().sums(),
+            rules: state.rules().sums(),
+            pairs: pairs_of(&state.process.pairs),
+            certificates: plan.iter().flat_map(|plan| plan.certificates()).cloned().collect(),
+            certificates_applied: state.certificates.applied.load(Relaxed),
+            certificates_refused: state.certificates.refused.load(Relaxed),
+            now_s: world::now_s(),
             features: state.features.clone(),
             connections_limit: plan.as_ref().map_or(0, |plan| plan.process.connections.into()),
             plan,
@@ -223,6 +255,14 @@ impl Snapshot {
     }
 }
 
+/// The pairs there are, by name, and behind them all that found no room.
+fn pairs_of(pairs: &flow::Pairs) -> Vec<(PairId, PairKey)> {
+    let mut known: Vec<(PairId, PairKey)> = pairs.iter().map(|(id, key)| (id, key.clone())).collect();
+    known.sort_by(|one, other| one.1.cmp(&other.1));
+    known.push((PairId::OTHER, PairKey { identity: "other".into(), service: "other".into() }));
+    known
+}
+
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for metric in METRICS {
@@ -237,11 +277,25 @@ impl Collector for Snapshot {
 mod tests {
     use super::*;
     use flow::Ending;
+    use wire::tls::Failure;
 
     fn snapshot() -> Snapshot {
         let counters = Counters::default();
         counters.accepted.add(3);
         counters.ended(Ending::NoRoute);
+        counters.handshakes.add(5);
+        counters.handshakes_resumed.add(2);
+        counters.upstream_handshake_failures[Failure::UnknownIssuer.index()].add(4);
+        counters.plaintext.add(6);
+        let pairs = flow::Pairs::default();
+        counters.pairs.record(pairs.intern("spiffe://shop/web", "cart"), 201);
+        counters.pairs.record(PairId::OTHER, 404);
+        let rule = |route: &str, list: &'static str, name: &str| RuleKey {
+            listener: "web".into(),
+            route: route.into(),
+            list,
+            name: name.into(),
+        };
         let series = flow::Series::new(1);
         series.core(0).record(200, 700_000);
         series.core(0).record(503, 99_000_000_000);
@@ -255,6 +309,19 @@ mod tests {
                 ..StatsSnapshot::default()
             }],
             series: vec![(key, series.sum())],
+            rules: vec![
+                (rule("", "deny", "old-net"), RuleSum { refused: 7, would_refuse: 0 }),
+                (rule("cart", "allow", ""), RuleSum { refused: 0, would_refuse: 8 }),
+            ],
+            pairs: pairs_of(&pairs),
+            certificates: vec![Certificate {
+                name: "certs/a.pem".into(),
+                kind: plan::CertificateKind::Own,
+                subject: "spiffe://shop/web".into(),
+                not_after_s: 1_000_000 + 36 * 3600,
+            }],
+            certificates_refused: 9,
+            now_s: 1_000_000,
             ..Snapshot::default()
         }
     }
@@ -290,6 +357,19 @@ mod tests {
             "ringway_request_duration_seconds_bucket{le=\"60.0\",listener=\"web\",route=\"a\\\"b\",service=\"cart\"} 1",
             "ringway_request_duration_seconds_bucket{le=\"+Inf\",listener=\"web\",route=\"a\\\"b\",service=\"cart\"} 2",
             "ringway_request_duration_seconds_count{listener=\"web\",route=\"a\\\"b\",service=\"cart\"} 2",
+            "ringway_tls_handshakes_total{side=\"downstream\",resumed=\"false\"} 3",
+            "ringway_tls_handshakes_total{side=\"downstream\",resumed=\"true\"} 2",
+            "ringway_tls_handshakes_total{side=\"upstream\",resumed=\"false\"} 0",
+            "ringway_tls_handshake_failures_total{side=\"upstream\",reason=\"unknown_issuer\"} 4",
+            "ringway_plaintext_connections_total 6",
+            "ringway_policy_refused_total{listener=\"web\",route=\"\",list=\"deny\",rule=\"old-net\",mode=\"enforced\"} 7",
+            "ringway_policy_refused_total{listener=\"web\",route=\"cart\",list=\"allow\",rule=\"\",mode=\"dry-run\"} 8",
+            "ringway_quota_refused_total 0",
+            "ringway_identity_requests_total{source=\"spiffe://shop/web\",service=\"cart\",class=\"2xx\"} 1",
+            "ringway_identity_requests_total{source=\"other\",service=\"other\",class=\"4xx\"} 1",
+            "ringway_certificate_expiry_days{name=\"certs/a.pem\",kind=\"own\"} 1.5",
+            "ringway_certificate_reloads_total{result=\"applied\"} 0",
+            "ringway_certificate_reloads_total{result=\"refused\"} 9",
             "ringway_core_completions_per_turn{core=\"0\"} 2.5",
             "ringway_core_busy_seconds_total{core=\"0\"} 1.5",
             concat!("ringway_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),

@@ -2,10 +2,12 @@
 
 use super::Snapshot;
 use balance::{Endpoint, Kind};
-use flow::LATENCY_BOUNDS_S;
+use flow::{Count, LATENCY_BOUNDS_S};
+use plan::CertificateKind;
 use prometheus_client::encoding::{MetricEncoder, NoLabelSet};
 use ring::StatsSnapshot;
 use std::fmt;
+use wire::tls::Failure;
 
 /// Where one metric's values go.
 pub(super) type Out<'a> = MetricEncoder<'a>;
@@ -92,6 +94,88 @@ pub(super) fn of_endpoints(
         for (endpoint, _) in service.balance.endpoints() {
             read(endpoint, &[("service", &service.name), ("endpoint", &endpoint.address().to_string())])?;
         }
+    }
+    Ok(())
+}
+
+/// Completed handshakes of both sides. Both counters of a side are read one after the other: the one that is part of the other
+/// may be ahead for a moment.
+pub(super) fn handshakes(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
+    let sides = [
+        ("downstream", from.sum(|core| core.handshakes_resumed.value()), from.sum(|core| core.handshakes.value())),
+        (
+            "upstream",
+            from.sum(|core| core.upstream_handshakes_resumed.value()),
+            from.sum(|core| core.upstream_handshakes.value()),
+        ),
+    ];
+    for (side, resumed, all) in sides {
+        counts(out, &[("side", side), ("resumed", "false")], all.saturating_sub(resumed))?;
+        counts(out, &[("side", side), ("resumed", "true")], resumed)?;
+    }
+    Ok(())
+}
+
+/// Failed handshakes of both sides, by reason.
+pub(super) fn handshake_failures(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
+    for failure in Failure::ALL {
+        let of = |counts: &[Count]| counts.get(failure.index()).map_or(0, Count::value);
+        let sides = [
+            ("downstream", from.sum(|core| of(&core.handshake_failures))),
+            ("upstream", from.sum(|core| of(&core.upstream_handshake_failures))),
+        ];
+        for (side, count) in sides {
+            counts(out, &[("side", side), ("reason", failure.label())], count)?;
+        }
+    }
+    Ok(())
+}
+
+/// What policy refused. Rules that only try are told apart from those that are enforced by what they have counted; a rule
+/// that never refused anybody shows with zero.
+pub(super) fn refusals(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
+    for (key, sum) in &from.rules {
+        let mut mode = |mode: &str, count: u64| {
+            let labels = [
+                ("listener", &*key.listener),
+                ("route", &key.route),
+                ("list", key.list),
+                ("rule", &key.name),
+                ("mode", mode),
+            ];
+            counts(out, &labels, count)
+        };
+        mode("enforced", sum.refused)?;
+        if sum.would_refuse > 0 {
+            mode("dry-run", sum.would_refuse)?;
+        }
+    }
+    Ok(())
+}
+
+/// Requests by identity and service; classes that never occurred are left out.
+pub(super) fn pairs(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
+    for (id, key) in &from.pairs {
+        for (at, class) in CLASSES.iter().enumerate() {
+            let count = from.sum(|core| core.pairs.classes(*id)[at]);
+            if count > 0 {
+                counts(out, &[("source", &*key.identity), ("service", &key.service), ("class", class)], count)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Days left of each certificate: below zero when it has ended.
+pub(super) fn certificates(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
+    for certificate in &from.certificates {
+        let kind = match certificate.kind {
+            CertificateKind::Own => "own",
+            CertificateKind::Trust => "trust",
+        };
+        let labels = [("name", &*certificate.name), ("kind", kind)];
+        let days = (certificate.not_after_s as f64 - from.now_s as f64) / 86_400.0;
+        out.encode_family(&labels)?.encode_gauge(&days)?;
     }
     Ok(())
 }
