@@ -44,11 +44,30 @@ fn json(out: &mut Vec<u8>, at_ms: u64, record: &Record<'_>) {
     field(out, "request_id", &[record.request_id]);
     field(out, "ending", &[record.ending.as_bytes()]);
     field(out, "detail", &[record.detail.as_bytes()]);
+    for (name, value) in secured(record) {
+        if !value.is_empty() {
+            field(out, name, &[value.as_bytes()]);
+        }
+    }
     out.push(b'}');
 }
 
+/// What TLS and policy add to a line where there is something to say, in this order: the version of TLS, the name that the
+/// client asked for, who the client and the endpoint are, the rule that decided, the one that only tried.
+fn secured<'a>(record: &Record<'a>) -> [(&'static str, &'a str); 6] {
+    [
+        ("tls", record.tls),
+        ("sni", record.sni),
+        ("source_identity", record.source_identity),
+        ("destination_identity", record.destination_identity),
+        ("rule", record.rule),
+        ("dry_run", record.dry_run),
+    ]
+}
+
 /// Time, listener, source, "method url protocol", status, bytes in and out, duration and upstream time in milliseconds,
-/// service, destination, route, request id, ending, detail. What is absent is `-`.
+/// service, destination, route, request id, ending, detail. What is absent is `-`. Behind them, as `name=value` and only
+/// where there is something to say, what TLS and policy add ([`secured`]).
 fn text(out: &mut Vec<u8>, at_ms: u64, record: &Record<'_>) {
     time(out, at_ms);
     word(out, &[record.listener.as_bytes()]);
@@ -73,6 +92,12 @@ fn text(out: &mut Vec<u8>, at_ms: u64, record: &Record<'_>) {
     word(out, &[record.request_id]);
     word(out, &[record.ending.as_bytes()]);
     word(out, &[record.detail.as_bytes()]);
+    for (name, value) in secured(record) {
+        if !value.is_empty() {
+            put(out, format_args!(" {name}="));
+            bare_word(out, &[value.as_bytes()]);
+        }
+    }
 }
 
 /// A JSON member; null when all parts are empty.
@@ -85,9 +110,14 @@ fn field(out: &mut Vec<u8>, name: &str, parts: &[&[u8]]) {
     }
 }
 
-/// A word after a space; quoted when it would not be one otherwise.
+/// A word after a space.
 fn word(out: &mut Vec<u8>, parts: &[&[u8]]) {
     out.push(b' ');
+    bare_word(out, parts);
+}
+
+/// A word; quoted when it would not be one otherwise.
+fn bare_word(out: &mut Vec<u8>, parts: &[&[u8]]) {
     let plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     if parts.iter().all(|part| part.is_empty()) {
         out.push(b'-');
@@ -215,10 +245,39 @@ mod tests {
     }
 
     #[test]
+    fn what_tls_and_policy_add_stands_behind_the_rest_in_order() {
+        let secured = Record {
+            tls: "TLSv1.3",
+            sni: "shop.example.com",
+            source_identity: "spiffe://shop/web",
+            destination_identity: "spiffe://shop/cart",
+            rule: "the web",
+            dry_run: "old-net",
+            ..example()
+        };
+        let plain = line(LogFormat::Json, &example());
+        assert_eq!(
+            line(LogFormat::Json, &secured).strip_prefix(plain.trim_end().strip_suffix('}').unwrap()).unwrap(),
+            ",\"tls\":\"TLSv1.3\",\"sni\":\"shop.example.com\",\"source_identity\":\"spiffe://shop/web\",\
+             \"destination_identity\":\"spiffe://shop/cart\",\"rule\":\"the web\",\"dry_run\":\"old-net\"}\n"
+        );
+        let plain = line(LogFormat::Text, &example());
+        assert_eq!(
+            line(LogFormat::Text, &secured).strip_prefix(plain.trim_end()).unwrap(),
+            " tls=TLSv1.3 sni=shop.example.com source_identity=spiffe://shop/web \
+             destination_identity=spiffe://shop/cart rule=\"the web\" dry_run=old-net\n"
+        );
+        let some = Record { tls: "TLSv1.2", ..example() };
+        assert!(line(LogFormat::Text, &some).ends_with("complete - tls=TLSv1.2\n"));
+        assert!(line(LogFormat::Json, &some).ends_with("\"detail\":null,\"tls\":\"TLSv1.2\"}\n"));
+    }
+
+    #[test]
     fn hostile_bytes_stay_within_their_field() {
         let hostile = Record {
             path: b"/\"}\n{\"ending\":\"complete\"\\\x00\x1b[2J\xff\xc3\xa4\xe2\x80\xa8",
             method: b"\xfe",
+            sni: "a\n\"b c",
             ..Record::default()
         };
         for format in [LogFormat::Json, LogFormat::Text] {
