@@ -5,15 +5,17 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | `agent` | the thread's life: start, reload, changes of DNS answers, drain |
+//! | `agent` | the thread's life: start, reload, changes of DNS answers and of certificates, drain |
 //! | `file` | the configuration file |
+//! | `files`, `tickets`, `world` | certificates and the like; the keys of tickets; all that plans are compiled with beside the file |
 //! | `cores` | the cores' threads: CPUs, start, orders, heartbeat |
 //! | `sockets` | listening sockets, keyed by address |
 //! | `dns` | names of services |
-//! | `series` | counters by listener, route and service, which outlive plans |
+//! | `series` | counters by listener, route and service, and by rule, which outlive plans |
 //! | `state` | what the admin pages show |
 //! | `admin`, `metrics` | the admin pages |
 //! | `log` | the access log |
+//! | `explain` | what would become of a request that is never sent |
 //! | `difference` | what a new configuration changed, in words |
 //! | `host`, `tell` | what the kernel says about us, what we say to people |
 #![forbid(unsafe_code)]
@@ -23,6 +25,7 @@ mod agent;
 mod cores;
 mod difference;
 mod dns;
+mod explain;
 mod file;
 mod files;
 mod host;
@@ -34,6 +37,8 @@ mod state;
 mod tell;
 mod tickets;
 mod world;
+
+pub use explain::{Question, explain};
 
 use std::path::Path;
 use std::process::ExitCode;
