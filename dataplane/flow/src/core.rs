@@ -1,15 +1,18 @@
 //! A core as its tasks see it: the newest plan with what this core keeps for it, the idle connections, the counters.
 
+use crate::client::Client;
 use crate::counters::{Counters, Series};
 use crate::ending::{Blame, Ending};
 use crate::order::{Order, Process, Start};
 use crate::port::{self, Port};
+use crate::stream::Stream;
 use crate::table::Table;
 use crate::upstream::{self, Line, Pooled, Upstreams};
-use plan::{ListenerId, Plan, SeriesId};
+use plan::{Action, Decision, ListenerId, Plan, SeriesId};
 use ring::between;
-use ring::{Socket, Wake};
+use ring::{TaskId, Wake};
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use wire::h1::Head;
@@ -32,6 +35,8 @@ pub(crate) struct Core {
     /// Draining is over: what is left was cut off.
     pub(crate) cut: Cell<bool>,
     current: RefCell<Option<Rc<Current>>>,
+    /// Tasks that want to know of other plans.
+    told: RefCell<Table<TaskId>>,
     ports: RefCell<Vec<Rc<Port>>>,
     id_prefix: u64,
     id_next: Cell<u64>,
@@ -49,13 +54,15 @@ pub(crate) struct Scratch {
 pub(crate) struct Current {
     pub(crate) plan: Arc<Plan>,
     pub(crate) series: Arc<[Arc<Series>]>,
+    rules: Arc<[Arc<RuleCounts>]>,
     pub(crate) services: Vec<Upstreams>,
 }
 
 /// A connection from a client on which nothing happens: it holds no task and no buffer.
 pub(crate) struct Idle {
-    pub(crate) socket: Socket,
+    pub(crate) stream: Stream,
     pub(crate) port: Rc<Port>,
+    pub(crate) proxied: Option<Box<SocketAddr>>,
 }
 
 impl Idle {
@@ -79,6 +86,7 @@ pub fn start(start: Start) {
         draining: Cell::new(false),
         cut: Cell::new(false),
         current: RefCell::new(None),
+        told: RefCell::new(Table::new()),
         ports: RefCell::default(),
         id_prefix: start.id_prefix,
         id_next: Cell::new(ring::random()),
@@ -103,13 +111,14 @@ async fn attend_idle(core: Rc<Core>) {
     loop {
         let token = ring::watched().await;
         if token & UPSTREAM_TOKEN != 0 {
-            upstream::idle_ended(&core, token & !UPSTREAM_TOKEN);
+            upstream::idle_woke(&core, token & !UPSTREAM_TOKEN);
         } else if let Some(idle) = core.idle.borrow_mut().remove(token) {
             core.counters.downstream_idle.sub(1);
-            if idle.socket.is_quiet() {
-                port::hang_up(&core, idle.socket);
+            if idle.stream.heard_nothing() {
+                port::hang_up(&core, idle.stream);
             } else {
-                ring::spawn(crate::http::serve(core.clone(), idle.port, idle.socket));
+                let client = Client::new(idle.stream, idle.proxied);
+                ring::spawn(crate::http::serve(core.clone(), idle.port, client));
             }
         }
     }
@@ -134,12 +143,20 @@ impl Core {
     }
 
     /// Lets a client's connection rest without a task until bytes come or `until_ns`.
-    pub(crate) fn rest(&self, port: Rc<Port>, socket: Socket, until_ns: u64) {
+    pub(crate) fn rest(&self, port: Rc<Port>, client: Client, until_ns: u64) {
         self.counters.downstream_idle.add(1);
         let mut idle = self.idle.borrow_mut();
-        let token = idle.insert(Idle { socket, port });
+        let token = idle.insert(Idle { stream: client.stream, port, proxied: client.proxied });
         if let Some(entry) = idle.get(token) {
-            entry.socket.watch(token, until_ns);
+            entry.stream.watch(token, until_ns);
+        }
+    }
+
+    /// Counts a request or a tunnel under who sent it and what served it; `identity` is a client's with a certificate.
+    pub(crate) fn count_pair(&self, identity: Option<&str>, service: &str, status: u16) {
+        if let Some(identity) = identity {
+            let pairs = &self.process.pairs;
+            pairs.record(self.index, pairs.intern(identity, service), status);
         }
     }
 
@@ -150,14 +167,28 @@ impl Core {
         ending
     }
 
+    /// The number of the newest plan.
+    pub(crate) fn generation(&self) -> u64 {
+        self.current.borrow().as_ref().map_or(0, |current| current.plan.generation)
+    }
+
+    /// Wakes a task whenever there is another plan, until the result is dropped.
+    pub(crate) fn tell_of_plans(&self, task: TaskId) -> Told<'_> {
+        Told { core: self, key: self.told.borrow_mut().insert(task) }
+    }
+
     fn apply(self: &Rc<Self>, order: Order) {
         let before = self.current.borrow_mut().take();
         let current = Rc::new(Current {
             services: upstream::carry(before.as_deref(), &order.plan),
             plan: order.plan,
             series: order.series,
+            rules: order.rules,
         });
         *self.current.borrow_mut() = Some(current.clone());
+        let told = self.told.borrow();
+        told.keys().into_iter().filter_map(|key| told.get(key)).for_each(|task| ring::wake_task(*task));
+        drop(told);
         if let Some(before) = &before {
             upstream::retire(self, before, &current);
         }
@@ -194,15 +225,27 @@ impl Core {
         self.counters.generation.add(current.plan.generation);
     }
 
-    fn close_idle_of_closed_ports(&self) {
+    fn close_idle_of_closed_ports(self: &Rc<Self>) {
         let keys = self.idle.borrow().keys();
         for key in keys {
             let closed = self.idle.borrow().get(key).is_some_and(|idle| idle.port.is_closed());
             if closed && let Some(idle) = self.idle.borrow_mut().remove(key) {
                 self.counters.downstream_idle.sub(1);
-                port::hang_up(self, idle.socket);
+                port::hang_up(self, idle.stream);
             }
         }
+    }
+}
+
+/// A task that is told of other plans.
+pub(crate) struct Told<'a> {
+    core: &'a Core,
+    key: u64,
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.core.told.borrow_mut().remove(self.key);
     }
 }
 
@@ -212,6 +255,19 @@ impl Current {
         match &self.plan.listener(id).kind {
             plan::Kind::Http(http) => Some(http),
             plan::Kind::Tcp(_) | plan::Kind::Passthrough(_) => None,
+        }
+    }
+
+    /// Counts what the rules of policy did.
+    pub(crate) fn count_rules(&self, core: &Core, decision: &Decision) {
+        let counts = |id: plan::RuleId| self.rules.get(id.0 as usize).map(|rule| rule.core(core.index));
+        if decision.action == Action::Denied
+            && let Some(counts) = decision.rule.and_then(counts)
+        {
+            counts.refused.add(1);
+        }
+        if let Some(counts) = decision.dry_run.and_then(counts) {
+            counts.would_refuse.add(1);
         }
     }
 

@@ -2,6 +2,7 @@
 //! name under which it is counted and logged.
 
 use wire::h1::Reject;
+use wire::tls::Failure;
 
 /// Whose doing an ending is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,10 +68,26 @@ pub enum Ending {
     TunnelUpstreamReset,
     /// Cut off at the end of draining.
     Drained,
+    /// Policy does not let the request, the connection or (under a later plan) the tunnel in: 403.
+    Denied,
+    /// The client has used up a quota: 429.
+    QuotaExceeded,
+    /// A CORS preflight that was answered here.
+    Preflight,
+    /// The host is another certificate's than the one that the handshake asked for: 421 (RFC 9110 section 15.5.20).
+    Misdirected,
+    /// A connection whose TLS handshake came to nothing.
+    HandshakeFailed(Failure),
+    /// A connection without the PROXY header that it must begin with, or from somebody who may not send one.
+    ProxyHeader,
+    /// TLS with the endpoint could not be agreed upon: 503.
+    UpstreamTls(Failure),
+    /// A connection to pass through whose ClientHello is malformed, did not come in time, or names no host that is served.
+    PassthroughRefused,
 }
 
 /// All labels, in the order of [`Ending::index`].
-pub const LABELS: [&str; 24] = [
+pub const LABELS: [&str; 32] = [
     "complete",
     "responded",
     "redirected",
@@ -95,6 +112,14 @@ pub const LABELS: [&str; 24] = [
     "tunnel_client_reset",
     "tunnel_upstream_reset",
     "drained",
+    "denied",
+    "quota_exceeded",
+    "preflight",
+    "misdirected",
+    "handshake_failed",
+    "proxy_header",
+    "upstream_tls",
+    "passthrough_refused",
 ];
 
 impl Ending {
@@ -125,6 +150,14 @@ impl Ending {
             Ending::TunnelClientReset => 21,
             Ending::TunnelUpstreamReset => 22,
             Ending::Drained => 23,
+            Ending::Denied => 24,
+            Ending::QuotaExceeded => 25,
+            Ending::Preflight => 26,
+            Ending::Misdirected => 27,
+            Ending::HandshakeFailed(_) => 28,
+            Ending::ProxyHeader => 29,
+            Ending::UpstreamTls(_) => 30,
+            Ending::PassthroughRefused => 31,
         }
     }
 
@@ -136,7 +169,7 @@ impl Ending {
     /// Whose doing it is.
     pub fn blame(self) -> Blame {
         match self {
-            Ending::Complete | Ending::Responded | Ending::Redirected | Ending::TunnelClosed => Blame::Nobody,
+            Ending::Complete | Ending::Responded | Ending::Redirected | Ending::TunnelClosed | Ending::Preflight => Blame::Nobody,
             Ending::NoRoute
             | Ending::Refused(_)
             | Ending::BodyTooLarge
@@ -144,7 +177,13 @@ impl Ending {
             | Ending::ClientGone
             | Ending::ClientStalled
             | Ending::TunnelIdle
-            | Ending::TunnelClientReset => Blame::Downstream,
+            | Ending::TunnelClientReset
+            | Ending::Denied
+            | Ending::QuotaExceeded
+            | Ending::Misdirected
+            | Ending::HandshakeFailed(_)
+            | Ending::ProxyHeader
+            | Ending::PassthroughRefused => Blame::Downstream,
             Ending::ConnectFailed
             | Ending::ConnectTimeout
             | Ending::UpstreamReset
@@ -152,6 +191,7 @@ impl Ending {
             | Ending::UpstreamUnasked
             | Ending::UpstreamTimeout
             | Ending::UpstreamTruncated
+            | Ending::UpstreamTls(_)
             | Ending::TunnelUpstreamReset => Blame::Upstream,
             Ending::UnknownService | Ending::NoEndpoint | Ending::Overloaded | Ending::Drained => Blame::Proxy,
         }
@@ -164,12 +204,16 @@ impl Ending {
             Ending::Refused(reject) => Some(reject.status()),
             Ending::BodyTooLarge => Some(413),
             Ending::RequestTimeout => Some(408),
+            Ending::Denied => Some(403),
+            Ending::Misdirected => Some(421),
+            Ending::QuotaExceeded => Some(429),
             Ending::UpstreamReset | Ending::UpstreamInvalid(_) | Ending::UpstreamUnasked => Some(502),
             Ending::UnknownService
             | Ending::NoEndpoint
             | Ending::Overloaded
             | Ending::ConnectFailed
-            | Ending::ConnectTimeout => Some(503),
+            | Ending::ConnectTimeout
+            | Ending::UpstreamTls(_) => Some(503),
             Ending::UpstreamTimeout => Some(504),
             _ => None,
         }
@@ -191,6 +235,10 @@ impl Ending {
             Ending::UpstreamReset => "the service closed the connection without an answer",
             Ending::UpstreamUnasked => "the service's answer was not asked for",
             Ending::UpstreamTimeout => "the service did not answer in time",
+            Ending::Denied => "not allowed",
+            Ending::QuotaExceeded => "too many requests",
+            Ending::Misdirected => "the connection is for another host",
+            Ending::UpstreamTls(_) => "no secure connection to the service",
             other => other.label(),
         }
     }
@@ -199,6 +247,7 @@ impl Ending {
     pub fn detail(self) -> Option<&'static str> {
         match self {
             Ending::Refused(reject) | Ending::UpstreamInvalid(reject) => Some(reject.label()),
+            Ending::HandshakeFailed(failure) | Ending::UpstreamTls(failure) => Some(failure.label()),
             _ => None,
         }
     }

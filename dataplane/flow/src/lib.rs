@@ -4,14 +4,18 @@
 //! come from `ring`, so all of this runs in the simulator.
 #![forbid(unsafe_code)]
 
+mod client;
 mod core;
 mod counters;
 mod ending;
+mod greet;
 mod http;
 pub mod log;
 mod order;
+mod passthrough;
 mod port;
 mod pump;
+mod stream;
 mod table;
 mod tcp;
 mod tunnel;

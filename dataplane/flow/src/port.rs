@@ -4,7 +4,9 @@
 //! closed; its connections end with the request under way.
 
 use crate::core::{Core, Current};
-use plan::{Kind, ListenerId};
+use crate::client::Client;
+use crate::stream::Stream;
+use plan::{Kind, ListenerId, Transport};
 use ring::{Bound, Listener, Socket, TaskId};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -28,13 +30,21 @@ pub(crate) struct Port {
     /// The plan by which a port that closed serves what it had accepted.
     pub(crate) last: RefCell<Option<(Rc<Current>, ListenerId)>>,
     acceptor: Cell<TaskId>,
-    http: bool,
+    speaks: Speaks,
+}
+
+/// What is spoken on a port, below TLS.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    Http,
+    Tcp,
+    Passthrough,
 }
 
 impl Port {
     /// Whether it can go on for this listener, under another plan.
     pub(crate) fn is_for(&self, listener: &plan::Listener) -> bool {
-        self.address == listener.address && self.http == is_http(listener) && !self.is_closed()
+        self.address == listener.address && self.speaks == speaks(listener) && !self.is_closed()
     }
 
     /// The plan and the listener by which a connection is served now.
@@ -58,16 +68,17 @@ impl Port {
 
 /// Begins to accept on a socket of an address.
 pub(crate) fn open(core: &Rc<Core>, listener: &plan::Listener, id: ListenerId, bound: &Arc<Bound>) -> Option<Rc<Port>> {
-    let http = is_http(listener);
+    let speaks = speaks(listener);
     let address = listener.address.clone();
+    let client_first = speaks != Speaks::Tcp || is_greeted(listener);
     let Ok(listener) = ring::host::share(bound).and_then(Listener::new) else {
         core.counters.accept_failures.add(1);
         return None;
     };
-    listener.client_speaks_first(http);
+    listener.client_speaks_first(client_first);
     let port = Rc::new(Port {
         address,
-        http,
+        speaks,
         listener: Cell::new(Some(id)),
         last: RefCell::default(),
         acceptor: Cell::new(ring::current_task()),
@@ -76,8 +87,17 @@ pub(crate) fn open(core: &Rc<Core>, listener: &plan::Listener, id: ListenerId, b
     Some(port)
 }
 
-fn is_http(listener: &plan::Listener) -> bool {
-    matches!(listener.kind, Kind::Http(_))
+fn speaks(listener: &plan::Listener) -> Speaks {
+    match listener.kind {
+        Kind::Http(_) => Speaks::Http,
+        Kind::Tcp(_) => Speaks::Tcp,
+        Kind::Passthrough(_) => Speaks::Passthrough,
+    }
+}
+
+/// Something stands before what is spoken: a PROXY header, a TLS handshake.
+fn is_greeted(listener: &plan::Listener) -> bool {
+    listener.proxy_protocol.is_some() || !matches!(listener.transport, Transport::Plain)
 }
 
 async fn accept(core: Rc<Core>, port: Rc<Port>, listener: Listener) {
@@ -123,16 +143,39 @@ async fn admit(core: &Rc<Core>, port: &Rc<Port>, listener: &Listener, socket: So
     }
     core.counters.accepted.add(1);
     core.counters.downstream.add(1);
-    if !port.http {
-        ring::spawn(crate::tcp::serve(core.clone(), port.clone(), socket));
+    let greeted = |(current, id): (Rc<Current>, ListenerId)| is_greeted(current.plan.listener(id));
+    if port.serving(core).is_some_and(greeted) {
+        ring::spawn(crate::greet::greet(core.clone(), port.clone(), socket));
     } else {
-        ring::spawn(crate::http::serve(core.clone(), port.clone(), socket));
+        serve(core, port, Client::plain(socket));
     }
 }
 
-/// Closes a client's connection and counts it out.
-pub(crate) fn hang_up(core: &Core, socket: Socket) {
-    drop(socket);
+/// Gives a connection that was greeted its task.
+pub(crate) fn serve(core: &Rc<Core>, port: &Rc<Port>, client: Client) {
+    let (core, port_of_it) = (core.clone(), port.clone());
+    match port.speaks {
+        Speaks::Http => ring::spawn(crate::http::serve(core, port_of_it, client)),
+        Speaks::Tcp => ring::spawn(crate::tcp::serve(core, port_of_it, client)),
+        Speaks::Passthrough => ring::spawn(crate::passthrough::serve(core, port_of_it, client)),
+    };
+}
+
+/// Closes a client's connection and counts it out; with TLS, after its last words.
+pub(crate) fn hang_up(core: &Rc<Core>, stream: Stream) {
+    if stream.has_last_words() {
+        let core = core.clone();
+        ring::spawn(async move {
+            stream.finish().await;
+            gone(&core, stream);
+        });
+    } else {
+        gone(core, stream);
+    }
+}
+
+fn gone(core: &Core, stream: Stream) {
+    drop(stream);
     core.counters.downstream.sub(1);
     core.process.close();
 }

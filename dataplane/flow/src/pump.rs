@@ -9,7 +9,8 @@
 //! While one send is under way the next receive is armed; nothing else is read ahead, so a slow reader slows the sender.
 
 use crate::counters::{Count, Counters};
-use ring::{Buf, Error, Message, OutBuf, Socket};
+use crate::stream::Stream;
+use ring::{Buf, Error, Message, OutBuf};
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
@@ -78,8 +79,8 @@ impl<'a> Meter<'a> {
 
 /// One body on its way.
 pub(crate) struct Pump<'a> {
-    pub(crate) from: &'a Socket,
-    pub(crate) to: &'a Socket,
+    pub(crate) from: &'a Stream,
+    pub(crate) to: &'a Stream,
     pub(crate) incoming: &'a mut Incoming,
     pub(crate) outgoing: Outgoing,
     /// What has arrived and not been taken; afterwards: what follows the body.
@@ -327,6 +328,6 @@ fn cut(incoming: &mut Incoming, mut buf: Buf) -> Result<(Option<Buf>, Option<Buf
 }
 
 /// Receives with a deadline that is looked at anew whenever the task is polled.
-pub(crate) async fn receive(socket: &Socket, until_ns: impl Fn() -> u64) -> Result<Option<Buf>, Error> {
-    std::future::poll_fn(|context| Pin::new(&mut socket.recv(until_ns())).poll(context)).await
+pub(crate) async fn receive(stream: &Stream, until_ns: impl Fn() -> u64) -> Result<Option<Buf>, Error> {
+    std::future::poll_fn(|context| Pin::new(&mut stream.recv(until_ns())).poll(context)).await
 }

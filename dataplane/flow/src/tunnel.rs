@@ -2,16 +2,22 @@
 //!
 //! A tunnel may outlive many plans, so it keeps none: what it is counted and logged under is taken out when it begins.
 
+use crate::client::Client;
 use crate::core::{Core, Current};
 use crate::counters::{Count, Series};
 use crate::ending::Ending;
 use crate::log::Record;
 use crate::pump::Meter;
-use plan::SeriesId;
-use ring::{Buf, Either, Error, Message, Socket};
+use plan::{Plan, RuleId, SeriesId};
+use crate::stream::Stream;
+use ring::{Buf, Either, Error, Message};
 use std::cell::Cell;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
+
+/// One send carries about this much, so that its progress can be judged.
+const SEND_BYTES: usize = 256 * 1024;
 
 /// What a tunnel carried.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,62 +31,94 @@ pub(crate) struct Carried {
 /// What a tunnel is counted and logged under.
 pub(crate) struct Account {
     series: Option<Arc<Series>>,
-    /// The names of listener, route and service; `None`: it is not logged.
-    names: Option<[Box<str>; 3]>,
+    service: Box<str>,
+    /// The names of listener and route, and of the rules that let it in and that would not have; `None`: it is not logged.
+    names: Option<[Box<str>; 4]>,
 }
 
 impl Account {
-    pub(crate) fn of(current: &Current, series: SeriesId, logged: bool) -> Account {
+    pub(crate) fn of(current: &Current, series: SeriesId, rules: [Option<RuleId>; 2], logged: bool) -> Account {
         let key = &current.plan.series[series.0 as usize];
+        let rule = |id: Option<RuleId>| id.map(|id| current.plan.rules[id.0 as usize].name.clone()).unwrap_or_default();
         Account {
             series: current.series.get(series.0 as usize).cloned(),
-            names: logged.then(|| [key.listener.clone(), key.route.clone(), key.service.clone()]),
+            service: key.service.clone(),
+            names: logged.then(|| [key.listener.clone(), key.route.clone(), rule(rules[0]), rule(rules[1])]),
         }
     }
 
-    /// Counts and logs the tunnel at its end. `record` says what there is beside names and ending.
-    pub(crate) fn close(&self, core: &Core, ending: Ending, record: Record<'_>) {
+    /// Counts and logs the tunnel at its end. `record` says what there is beside names, client and ending.
+    pub(crate) fn close(&self, core: &Core, client: &Client, ending: Ending, record: Record<'_>) {
         let ending = core.ended(ending);
         if let Some(series) = &self.series {
             series.core(core.index).record(record.status, record.duration_ns);
         }
-        if let Some([listener, route, service]) = &self.names {
-            core.log(&Record { listener, route, service, ..record }.ended(ending));
+        core.count_pair(client.identity(), &self.service, record.status);
+        if let Some([listener, route, rule, dry_run]) = &self.names {
+            let record = Record { listener, route, service: &self.service, rule, dry_run, ..client.record(record) };
+            core.log(&record.ended(ending));
         }
     }
 }
 
-/// One side: its socket, and what has arrived from it already.
+/// One side: its connection, and what has arrived from it already.
 pub(crate) struct Side<'a> {
-    pub(crate) socket: &'a Socket,
+    pub(crate) stream: &'a Stream,
     pub(crate) input: Option<Buf>,
 }
 
-/// Passes bytes until both directions have ended, one broke, or nothing passed for `idle_ns`.
+/// Passes bytes both ways, the client's side first, until both directions have ended, one broke, nothing passed for
+/// `idle_ns`, or a new plan is not `permitted` to go on with it.
 pub(crate) async fn run(
-    client: Side<'_>,
-    upstream: Side<'_>,
+    core: &Core,
+    sides: [Side<'_>; 2],
     idle_ns: u64,
-    meters: [Meter<'_>; 2],
+    permitted: impl Fn(&Plan) -> bool,
 ) -> (Ending, Carried) {
+    let [client, upstream] = sides;
+    let meters = [Meter::up(&core.counters), Meter::down(&core.counters)];
     let (up, down) = (Cell::new(0), Cell::new(0));
     let last = Cell::new(ring::now());
     let idle = Idle { last: &last, idle_ns };
     let ending = {
-        let mut there = pin!(pass(client.input, client.socket, upstream.socket, idle, meters[0], &up));
-        let mut back = pin!(pass(upstream.input, upstream.socket, client.socket, idle, meters[1], &down));
-        match ring::select(there.as_mut(), back.as_mut()).await {
-            Either::First(Ok(())) => ending(back.await, false),
-            Either::Second(Ok(())) => ending(there.await, true),
-            Either::First(broken) => ending(broken, true),
-            Either::Second(broken) => ending(broken, false),
+        let mut there = pin!(pass(client.input, client.stream, upstream.stream, idle, meters[0], &up));
+        let mut back = pin!(pass(upstream.input, upstream.stream, client.stream, idle, meters[1], &down));
+        let both = async {
+            match ring::select(there.as_mut(), back.as_mut()).await {
+                Either::First(Ok(())) => ending(back.await, false),
+                Either::Second(Ok(())) => ending(there.await, true),
+                Either::First(broken) => ending(broken, true),
+                Either::Second(broken) => ending(broken, false),
+            }
+        };
+        match ring::select(pin!(both), pin!(revoked(core, permitted))).await {
+            Either::First(ending) => ending,
+            Either::Second(()) => Ending::Denied,
         }
     };
     if ending != Ending::TunnelClosed {
-        client.socket.reset_on_close();
-        upstream.socket.reset_on_close();
+        client.stream.reset_on_close();
+        upstream.stream.reset_on_close();
     }
     (ending, Carried { up: up.get(), down: down.get() })
+}
+
+/// Waits for a plan that does not permit it.
+async fn revoked(core: &Core, permitted: impl Fn(&Plan) -> bool) {
+    let _told = core.tell_of_plans(ring::current_task());
+    let mut seen = core.generation();
+    std::future::poll_fn(|_| {
+        let newest = core.generation();
+        if newest == seen {
+            return Poll::Pending;
+        }
+        seen = newest;
+        match core.current() {
+            Some(current) if !permitted(&current.plan) => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
+    })
+    .await
 }
 
 fn ending(result: Result<(), Stop>, from_client: bool) -> Ending {
@@ -115,8 +153,8 @@ impl Idle<'_> {
 /// One direction, to its end; then the other side is told (FIN).
 async fn pass(
     mut input: Option<Buf>,
-    from: &Socket,
-    to: &Socket,
+    from: &Stream,
+    to: &Stream,
     idle: Idle<'_>,
     meter: Meter<'_>,
     passed: &Cell<u64>,
@@ -127,11 +165,12 @@ async fn pass(
             input = receive(from, idle, meter.received).await?;
         }
         let Some(buf) = input.take() else {
-            to.shutdown_write();
+            to.finish().await;
             return Ok(());
         };
         message.buf(buf);
         while message.room() > 0
+            && message.length() < SEND_BYTES
             && let Some(buf) = from.try_recv()
         {
             meter.received.add(buf.len() as u64);
@@ -146,7 +185,7 @@ async fn pass(
     }
 }
 
-async fn receive(from: &Socket, idle: Idle<'_>, received: &Count) -> Result<Option<Buf>, Stop> {
+async fn receive(from: &Stream, idle: Idle<'_>, received: &Count) -> Result<Option<Buf>, Stop> {
     loop {
         match from.recv(idle.until_ns()).await {
             Ok(buf) => {
@@ -162,7 +201,7 @@ async fn receive(from: &Socket, idle: Idle<'_>, received: &Count) -> Result<Opti
     }
 }
 
-async fn send(to: &Socket, message: &mut Message, idle: Idle<'_>) -> Result<(), Stop> {
+async fn send(to: &Stream, message: &mut Message, idle: Idle<'_>) -> Result<(), Stop> {
     loop {
         match to.send(message, idle.until_ns()).await {
             Ok(()) => return Ok(()),

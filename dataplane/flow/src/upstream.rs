@@ -5,11 +5,13 @@
 //! connections; that core gives one up, and whoever gives one up rings a core that wants (DESIGN section 3).
 
 use crate::core::{Core, Current, UPSTREAM_TOKEN};
+use crate::client::{Client, Source};
 use crate::ending::Ending;
+use crate::stream::{self, Broken, Stream};
 use balance::{Budget, Endpoint, InFlight, Outcome, Permit};
-use plan::{Forward, Plan, ServiceId};
+use plan::{Forward, Plan, ProxyVersion, ServiceId};
 use ring::host::Address;
-use ring::{Buf, Error, Socket, TaskId};
+use ring::{Buf, Error, Message, OutBuf, TaskId};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};
 use std::ops::Deref;
@@ -28,6 +30,9 @@ pub(crate) struct Upstreams {
     #[expect(clippy::redundant_allocation, reason = "the outer count is this core's alone")]
     budget: Rc<Arc<Budget>>,
     connect_timeout_ns: u64,
+    tls: Option<wire::tls::Client>,
+    /// Connections begin with a PROXY header, and so are one client's.
+    proxy_protocol: Option<ProxyVersion>,
     pools: Vec<Rc<Pool>>,
     line: Line,
 }
@@ -50,12 +55,13 @@ pub(crate) struct Pool {
 pub(crate) struct Pooled {
     link: Link,
     pool: Rc<Pool>,
+    until_ns: u64,
 }
 
 /// A connection with the right to have it.
 struct Link {
     // Dropped in this order: the connection ends before somebody else may open one.
-    socket: Socket,
+    stream: Stream,
     #[expect(dead_code, reason = "held for what its drop gives back")]
     grant: Grant,
 }
@@ -114,7 +120,11 @@ pub(crate) fn carry(before: Option<&Current>, plan: &Plan) -> Vec<Upstreams> {
     plan.services
         .iter()
         .map(|service| {
-            let old = old(&service.name);
+            // What was connected to when other ends were trusted is not gone on with.
+            let old = old(&service.name).filter(|old| {
+                let who = |tls: &Option<wire::tls::Client>| tls.as_ref().map(wire::tls::Client::peer_digest);
+                who(&old.tls) == who(&service.tls) && old.proxy_protocol == service.proxy_protocol
+            });
             let pool = |endpoint: &Arc<Endpoint>| {
                 let kept = old.and_then(|old| old.pools.iter().find(|pool| Arc::ptr_eq(&pool.endpoint, endpoint)));
                 kept.cloned().unwrap_or_else(|| Rc::new(Pool::new(endpoint)))
@@ -124,6 +134,8 @@ pub(crate) fn carry(before: Option<&Current>, plan: &Plan) -> Vec<Upstreams> {
                 line: old.map(|old| old.line.clone()).unwrap_or_default(),
                 budget: Rc::new(service.balance.budget().clone()),
                 connect_timeout_ns: service.connect_timeout_ns,
+                tls: service.tls.clone(),
+                proxy_protocol: service.proxy_protocol,
                 service: service.balance.clone(),
             }
         })
@@ -187,7 +199,7 @@ pub(crate) async fn connection(
     current: &Current,
     forward: &Forward,
     tried: &mut Tried,
-    client: &Socket,
+    client: &Client,
     until_ns: u64,
 ) -> Result<Upstream, Ending> {
     let upstreams = &current.services[forward.service.0 as usize];
@@ -202,12 +214,18 @@ pub(crate) async fn connection(
         let flight = Endpoint::begin(Held(pool.clone()));
         let grant = match upstreams.at_once(core, pool) {
             Some(granted) => granted,
-            None => upstreams.wait(core, pool, client, until_ns).await?,
+            None => upstreams.wait(core, pool, &client.stream, until_ns).await?,
         };
         let begun = ring::now();
         let (link, reused) = match grant {
-            Granted::Idle(link) => (Ok(link), true),
-            Granted::New(grant) => (open(grant, pool, until_ns.min(begun.saturating_add(connect_ns))).await, false),
+            Granted::Idle(link) => {
+                link.stream.used_again();
+                (Ok(link), true)
+            }
+            Granted::New(grant) => {
+                let until_ns = until_ns.min(begun.saturating_add(connect_ns));
+                (open(grant, upstreams, pool, &client.source, until_ns).await, false)
+            }
         };
         match link {
             Ok(link) => {
@@ -218,7 +236,11 @@ pub(crate) async fn connection(
                 flight.finish(ring::now(), ring::now() - begun, Outcome::Failure);
                 tried.failed(endpoint);
                 if !tried.may_go_on(upstreams, retries) || ring::now() >= until_ns {
-                    return Err(if error == Error::TimedOut { Ending::ConnectTimeout } else { Ending::ConnectFailed });
+                    return Err(match error {
+                        Broken::Failed(failure) => Ending::UpstreamTls(failure),
+                        Broken::Lost(Error::TimedOut) => Ending::ConnectTimeout,
+                        Broken::Lost(_) => Ending::ConnectFailed,
+                    });
                 }
             }
         }
@@ -255,7 +277,14 @@ impl Tried {
     }
 }
 
-async fn open(grant: Grant, pool: &Pool, until_ns: u64) -> Result<Link, Error> {
+/// Opens a connection: TCP, the PROXY header where the service wants one, TLS where it has it.
+async fn open(
+    grant: Grant,
+    upstreams: &Upstreams,
+    pool: &Pool,
+    source: &Source,
+    until_ns: u64,
+) -> Result<Link, Broken> {
     let counters = &grant.core.counters;
     let result = match &pool.address {
         Some(address) => ring::connect(address, until_ns).await,
@@ -265,7 +294,34 @@ async fn open(grant: Grant, pool: &Pool, until_ns: u64) -> Result<Link, Error> {
         Ok(_) => counters.connects.add(1),
         Err(_) => counters.connect_failures.add(1),
     }
-    Ok(Link { socket: result?, grant })
+    let socket = result.map_err(Broken::Lost)?;
+    if let Some(version) = upstreams.proxy_protocol {
+        let mut out = OutBuf::new();
+        let (from, to) = (source.address, socket.peer());
+        match version {
+            ProxyVersion::V1 => wire::proxy::write_v1(&mut out, from, to),
+            ProxyVersion::V2 => wire::proxy::write_v2(&mut out, from, to),
+        }
+        let mut message = Message::new();
+        message.out(out);
+        socket.send(&mut message, until_ns).await.map_err(Broken::Lost)?;
+    }
+    let Some(client) = &upstreams.tls else { return Ok(Link { stream: Stream::plain(socket), grant }) };
+    // Boxed: a handshake's states are large, and seldom.
+    match Box::pin(stream::connect(socket, client, until_ns)).await {
+        Ok(stream) => {
+            counters.upstream_handshakes.add(1);
+            counters.upstream_handshakes_resumed.add(stream.peer().is_some_and(|peer| peer.resumed).into());
+            Ok(Link { stream, grant })
+        }
+        Err((_, broken)) => {
+            counters.connect_failures.add(1);
+            if let Broken::Failed(failure) = broken {
+                counters.upstream_handshake_failed(failure);
+            }
+            Err(broken)
+        }
+    }
 }
 
 /// The youngest idle connection that is still good.
@@ -274,8 +330,8 @@ fn take_idle(core: &Core, pool: &Pool) -> Option<Link> {
         let key = pool.idle.borrow_mut().pop()?;
         let Some(Pooled { link, .. }) = core.pooled.borrow_mut().remove(key) else { continue };
         core.counters.upstream_idle.sub(1);
-        link.socket.unwatch();
-        if link.socket.is_quiet() {
+        link.stream.unwatch();
+        if link.stream.is_quiet() {
             return Some(link);
         }
     }
@@ -314,7 +370,7 @@ impl Upstreams {
     }
 
     /// Waits in line for a connection of the pool, or for the right to open one; with an eye on the client.
-    async fn wait(&self, core: &Rc<Core>, pool: &Pool, client: &Socket, until_ns: u64) -> Result<Granted, Ending> {
+    async fn wait(&self, core: &Rc<Core>, pool: &Pool, client: &Stream, until_ns: u64) -> Result<Granted, Ending> {
         let budget = self.service.budget();
         let place = Budget::try_pending(budget.clone(), self.service.limits()).ok_or(Ending::Overloaded)?;
         let me = InLine::new(core, &self.line);
@@ -387,14 +443,37 @@ impl Drop for InLine {
     }
 }
 
+/// The other end of a connection, for the log.
+#[derive(Default)]
+pub(crate) struct Destination {
+    pool: Option<Rc<Pool>>,
+    identity: Option<Rc<str>>,
+}
+
+impl Destination {
+    /// Its address; empty for none.
+    pub(crate) fn name(&self) -> &str {
+        self.pool.as_ref().map_or("", |pool| &pool.name)
+    }
+
+    /// Its SPIFFE ID; empty for none.
+    pub(crate) fn identity(&self) -> &str {
+        self.identity.as_deref().unwrap_or_default()
+    }
+}
+
 impl Upstream {
-    pub(crate) fn socket(&self) -> &Socket {
-        &self.link.socket
+    pub(crate) fn destination(&self) -> Destination {
+        Destination { pool: Some(self.pool.clone()), identity: self.link.stream.identity().cloned() }
+    }
+
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.link.stream
     }
 
     /// The connection, and what has arrived on it.
-    pub(crate) fn split(&mut self) -> (&Socket, &mut Option<Buf>) {
-        (&self.link.socket, &mut self.input)
+    pub(crate) fn split(&mut self) -> (&Stream, &mut Option<Buf>) {
+        (&self.link.stream, &mut self.input)
     }
 
     /// Tells how the endpoint did; once a request.
@@ -407,16 +486,18 @@ impl Upstream {
     /// Puts the connection into the pool, unless something came on it that was not asked for.
     pub(crate) fn keep(self, core: &Core, current: &Current, service: ServiceId) {
         let Upstream { link, input, pool, .. } = self;
-        if input.is_some() || !link.socket.is_quiet() || core.draining.get() || pool.retired.get() {
+        let upstreams = &current.services[service.0 as usize];
+        let reusable = input.is_none() && link.stream.is_quiet() && upstreams.proxy_protocol.is_none();
+        if !reusable || core.draining.get() || pool.retired.get() {
             return;
         }
-        let key = core.pooled.borrow_mut().insert(Pooled { link, pool: pool.clone() });
+        let until_ns = ring::now() + POOLED_NS;
+        let key = core.pooled.borrow_mut().insert(Pooled { link, pool: pool.clone(), until_ns });
         if let Some(pooled) = core.pooled.borrow().get(key) {
-            pooled.link.socket.watch(UPSTREAM_TOKEN | key, ring::now() + POOLED_NS);
+            pooled.link.stream.watch(UPSTREAM_TOKEN | key, until_ns);
         }
         pool.idle.borrow_mut().push(key);
         core.counters.upstream_idle.add(1);
-        let upstreams = &current.services[service.0 as usize];
         upstreams.wake_first();
         if upstreams.service.budget().keep_idle(core.index) && upstreams.line.borrow().is_empty() {
             idle_ended(core, key);
@@ -435,6 +516,21 @@ impl Drop for Grant {
             None if budget.wanted() => self.core.ring(self.core.index),
             None => {}
         }
+    }
+}
+
+/// Something came on an idle connection, or its time is up. Records that carry nothing for us (tickets) do not end it.
+pub(crate) fn idle_woke(core: &Core, key: u64) {
+    let goes_on = core.pooled.borrow().get(key).is_some_and(|pooled| {
+        let stream = &pooled.link.stream;
+        let goes_on = !stream.heard_nothing() && stream.is_quiet() && ring::now() < pooled.until_ns;
+        if goes_on {
+            stream.watch(UPSTREAM_TOKEN | key, pooled.until_ns);
+        }
+        goes_on
+    });
+    if !goes_on {
+        idle_ended(core, key);
     }
 }
 

@@ -22,6 +22,11 @@ const OUT_BYTES: usize = 2048;
 const OUT_KEPT: usize = 1024;
 const OUT_KEPT_BYTES: usize = 64 * 1024;
 
+/// Bytes behind each provided buffer that the driver never fills: what is done to the bytes in place may need them.
+const ROOM: u32 = 64;
+/// Output memory that became received bytes, at most at a time.
+const GATHERED: usize = u16::MAX as usize;
+
 /// Where a buffer's memory belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -29,6 +34,7 @@ pub(crate) enum Origin {
     Large,
     Reserve,
     Piece,
+    Gathered,
 }
 
 /// Received bytes. Returns its memory when dropped.
@@ -38,6 +44,8 @@ pub struct Buf {
     length: u32,
     id: u16,
     origin: Origin,
+    /// Bytes behind the view that are this handle's too, as far as a byte counts.
+    room: u8,
 }
 
 impl Buf {
@@ -53,7 +61,9 @@ impl Buf {
     /// Keeps the first `count` bytes in view.
     #[inline]
     pub fn truncate(&mut self, count: usize) {
-        self.length = self.length.min(count.min(u32::MAX as usize) as u32);
+        let kept = self.length.min(count.min(u32::MAX as usize) as u32);
+        self.room = up_to_byte(u32::from(self.room) + (self.length - kept));
+        self.length = kept;
     }
 
     /// Cuts the buffer in two: `self` keeps the first `at` bytes, the result is the rest. Both share the memory, which
@@ -63,9 +73,28 @@ impl Buf {
         with(|core| core.buffers.share(self.origin, self.id));
         // SAFETY: within the buffer, as `at` is at most its length.
         let start = unsafe { self.start.add(at) };
-        let rest = Buf { start, length: self.length - at as u32, id: self.id, origin: self.origin };
+        let rest = Buf { start, length: self.length - at as u32, id: self.id, origin: self.origin, room: self.room };
         self.length = at as u32;
+        self.room = 0;
         rest
+    }
+
+    /// The bytes in view and `more` behind them, when those are this handle's. Their content is any.
+    pub fn with_room(&mut self, more: usize) -> Option<&mut [u8]> {
+        if more > usize::from(self.room) {
+            return None;
+        }
+        // SAFETY: `room` bytes behind the view lie within the same memory and belong to no other handle.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length as usize + more) })
+    }
+
+    /// Output memory as received bytes: for what was put together from pieces. Gives it back when too much of that is
+    /// under way.
+    ///
+    /// # Errors
+    /// The output memory.
+    pub fn gathered(out: OutBuf) -> Result<Buf, OutBuf> {
+        with(|core| core.buffers.gather(out))
     }
 }
 
@@ -78,11 +107,23 @@ impl Deref for Buf {
     }
 }
 
+impl DerefMut for Buf {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`; handles of the same memory have views that do not overlap.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length as usize) }
+    }
+}
+
 impl Drop for Buf {
     #[inline]
     fn drop(&mut self) {
         beside(|shared| shared.returned.borrow_mut().push(Returned { id: self.id, origin: self.origin }));
     }
+}
+
+fn up_to_byte(room: u32) -> u8 {
+    room.min(u8::MAX.into()) as u8
 }
 
 /// A buffer on its way back.
@@ -158,6 +199,9 @@ pub(crate) struct Buffers {
     pieces: Vec<Box<[u8]>>,
     pieces_shares: Vec<u16>,
     pieces_free: Vec<u16>,
+    gathered: Vec<Option<OutBuf>>,
+    gathered_shares: Vec<u16>,
+    gathered_free: Vec<u16>,
     /// Sockets (index, generation) that wait for a buffer of each group.
     /// By group: first of connections made here, then of accepted ones.
     lines: [VecDeque<(u32, u32)>; 4],
@@ -186,6 +230,9 @@ impl Buffers {
             pieces: Vec::new(),
             pieces_shares: Vec::new(),
             pieces_free: Vec::new(),
+            gathered: Vec::new(),
+            gathered_shares: Vec::new(),
+            gathered_free: Vec::new(),
             lines: Default::default(),
             refused: 0,
             copied: 0,
@@ -204,7 +251,7 @@ impl Buffers {
             Group::Large => (&mut self.large, Origin::Large),
         };
         region.held += 1;
-        Buf { start: region.at(id), length: length.min(region.bytes), id, origin }
+        region.filled(origin, id, length)
     }
 
     /// Bytes of one buffer of a group.
@@ -221,6 +268,7 @@ impl Buffers {
             Origin::Large => &mut self.large.shares,
             Origin::Reserve => &mut self.reserve.shares,
             Origin::Piece => &mut self.pieces_shares,
+            Origin::Gathered => &mut self.gathered_shares,
         };
         &mut shares[id as usize]
     }
@@ -246,7 +294,28 @@ impl Buffers {
             }
             Origin::Reserve => self.reserve_unused(buffer.id),
             Origin::Piece => self.pieces_free.push(buffer.id),
+            Origin::Gathered => {
+                self.gathered[buffer.id as usize] = None;
+                self.gathered_free.push(buffer.id);
+            }
         }
+    }
+
+    fn gather(&mut self, mut out: OutBuf) -> Result<Buf, OutBuf> {
+        let id = match self.gathered_free.pop() {
+            Some(id) => id,
+            None if self.gathered.len() < GATHERED => {
+                self.gathered.push(None);
+                self.gathered_shares.push(0);
+                self.gathered.len() as u16 - 1
+            }
+            None => return Err(out),
+        };
+        let length = out.len() as u32;
+        // The handle's pointer comes from the memory that the list keeps alive; nobody else looks at it meanwhile.
+        let start = NonNull::new(out.as_mut_ptr()).expect("a vector's pointer");
+        self.gathered[id as usize] = Some(out);
+        Ok(Buf { start, length, id, origin: Origin::Gathered, room: 0 })
     }
 
     /// Copies a small piece out of a provided buffer, so that the buffer can return: behind the piece before it when
@@ -261,7 +330,7 @@ impl Buffers {
             if piece.len() - end >= buffer.len() {
                 piece[end..end + buffer.len()].copy_from_slice(&buffer);
                 // The handle's pointer is renewed: the write above went through the box.
-                before.start = NonNull::from(&mut piece[begin]);
+                before.start = NonNull::from(&mut piece[begin..]).cast();
                 before.length += buffer.length;
                 self.copied += u64::from(buffer.length);
                 return Ok(None);
@@ -271,7 +340,14 @@ impl Buffers {
         let piece = &mut self.pieces[id as usize];
         piece[..buffer.len()].copy_from_slice(&buffer);
         self.copied += u64::from(buffer.length);
-        Ok(Some(Buf { start: NonNull::from(&mut piece[0]), length: buffer.length, id, origin: Origin::Piece }))
+        // No room behind it: the next piece may go there.
+        Ok(Some(Buf {
+            start: NonNull::from(&mut piece[..]).cast(),
+            length: buffer.length,
+            id,
+            origin: Origin::Piece,
+            room: 0,
+        }))
     }
 
     fn free_piece(&mut self) -> Option<u16> {
@@ -349,7 +425,7 @@ impl Buffers {
     }
 
     pub(crate) fn reserve_filled(&mut self, id: u16, length: u32) -> Buf {
-        Buf { start: self.reserve.at(id), length: length.min(self.reserve.bytes), id, origin: Origin::Reserve }
+        self.reserve.filled(Origin::Reserve, id, length)
     }
 
     /// Buffers, pieces and parts of the reserve that connections hold; for the simulation.
@@ -357,6 +433,7 @@ impl Buffers {
         let held = usize::from(self.small.held + self.large.held);
         held + (2 * RESERVE as usize - self.reserve_free.iter().map(Vec::len).sum::<usize>())
             + (self.pieces.len() - self.pieces_free.len())
+            + (self.gathered.len() - self.gathered_free.len())
     }
 
     pub(crate) fn report(&self, stats: &Stats) {
@@ -375,19 +452,25 @@ impl Buffers {
 impl Region {
     fn new(sizes: BufferSizes) -> Region {
         let most = sizes.most.max(sizes.count).next_power_of_two();
-        let memory = crate::host::map_memory(sizes.bytes as usize * most as usize);
+        let memory = crate::host::map_memory((sizes.bytes + ROOM) as usize * most as usize);
         Region { memory, bytes: sizes.bytes, count: 0, most, held: 0, shares: vec![0; most as usize] }
     }
 
     fn at(&self, id: u16) -> NonNull<u8> {
         debug_assert!(id < self.most);
         // SAFETY: ids are below `most`, and the mapping has `most` buffers.
-        unsafe { self.memory.add(id as usize * self.bytes as usize) }
+        unsafe { self.memory.add(id as usize * (self.bytes + ROOM) as usize) }
+    }
+
+    #[inline]
+    fn filled(&self, origin: Origin, id: u16, length: u32) -> Buf {
+        let length = length.min(self.bytes);
+        Buf { start: self.at(id), length, id, origin, room: up_to_byte(self.bytes + ROOM - length) }
     }
 }
 
 impl Drop for Region {
     fn drop(&mut self) {
-        crate::host::unmap_memory(self.memory, self.bytes as usize * self.most as usize);
+        crate::host::unmap_memory(self.memory, (self.bytes + ROOM) as usize * self.most as usize);
     }
 }

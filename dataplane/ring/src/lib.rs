@@ -41,7 +41,7 @@ pub use core::{BufferSizes, Config, Instant, Stats, StatsSnapshot, entered_at, n
 pub use driver::sim;
 pub use driver::uring::{Features, StartError};
 pub use listener::{Bound, Listener};
-pub use message::Message;
+pub use message::{Message, Part};
 pub use socket::{Error, Mode, Peer, Socket, break_all, connect};
 pub use task::{TaskId, current_task, spawn, wake_task};
 pub use wait::{Either, select, sleep_until, wait_until, watched};

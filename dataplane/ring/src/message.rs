@@ -1,4 +1,5 @@
-//! What one send carries: up to 16 slices of memory that it owns until the kernel is done with them.
+//! What one send carries: up to 16 parts of memory that it owns until the kernel is done with them; when its owner lays
+//! them out anew (around a cipher's headers), up to 128 slices of them.
 //!
 //! A [`Message`] that is dropped while its send is under way leaves its slot to the completion, which frees it.
 
@@ -8,12 +9,14 @@ use crate::driver::{Completion, Kind, Tag};
 use crate::socket::{Error, Socket};
 use crate::task::TaskId;
 use std::future::Future;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// Slices that one send carries at most.
-pub(crate) const SLICES: usize = 16;
+pub(crate) const SLICES: usize = 128;
+/// Parts that are added to one, at most.
+const PARTS: usize = 16;
 
 /// Bytes to be sent, in order.
 #[derive(Debug)]
@@ -30,7 +33,7 @@ pub(crate) struct Slot {
     pub(crate) count: u8,
     /// The FIN follows.
     pub(crate) last: bool,
-    owned: Vec<Owned>,
+    owned: Vec<Part>,
     state: State,
     generation: u32,
     sent: u64,
@@ -50,10 +53,26 @@ enum State {
     Done(Result<(), Error>),
 }
 
-#[expect(dead_code, reason = "held for the memory that the slices name")]
-enum Owned {
+/// A part of a message.
+#[derive(Debug)]
+pub enum Part {
+    /// Output memory.
     Out(OutBuf),
+    /// A received buffer.
     Buf(Buf),
+    /// Bytes that live for ever.
+    Fixed(&'static [u8]),
+}
+
+impl Deref for Part {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Part::Out(out) => out,
+            Part::Buf(buf) => buf,
+            Part::Fixed(bytes) => bytes,
+        }
+    }
 }
 
 pub(crate) struct Messages {
@@ -69,9 +88,9 @@ impl Message {
         Message { slot: with(|core| core.messages.take()) }
     }
 
-    /// Slices that can still be added.
+    /// Parts that can still be added.
     pub fn room(&self) -> usize {
-        with(|core| SLICES - core.messages.slots[self.slot as usize].count as usize)
+        with(|core| PARTS.saturating_sub(core.messages.slots[self.slot as usize].count as usize))
     }
 
     /// Bytes not yet sent.
@@ -86,43 +105,73 @@ impl Message {
 
     /// Adds output memory.
     pub fn out(&mut self, out: OutBuf) {
-        with(|core| {
-            let slot = &mut core.messages.slots[self.slot as usize];
-            slot.add(out.as_ptr(), out.len());
-            slot.owned.push(Owned::Out(out));
-        });
+        self.part(Part::Out(out));
     }
 
     /// Adds a received buffer.
     pub fn buf(&mut self, buf: Buf) {
+        self.part(Part::Buf(buf));
+    }
+
+    /// Adds bytes that live for ever.
+    pub fn fixed(&mut self, bytes: &'static [u8]) {
+        self.part(Part::Fixed(bytes));
+    }
+
+    fn part(&mut self, part: Part) {
         with(|core| {
             let slot = &mut core.messages.slots[self.slot as usize];
-            slot.add(buf.as_ptr(), buf.len());
-            slot.owned.push(Owned::Buf(buf));
+            slot.add(part.as_ptr(), part.len());
+            slot.owned.push(part);
         });
     }
 
-    /// Adds parts of a received buffer, in the order given; parts outside it are cut to it.
-    pub fn parts(&mut self, buf: Buf, parts: &[Range<usize>]) {
+    /// Looks at the parts of a message of which nothing was sent.
+    pub fn with_parts<R>(&self, look: impl FnOnce(&[Part]) -> R) -> R {
+        with(|core| look(&core.messages.slots[self.slot as usize].owned))
+    }
+
+    /// Takes out all parts of a message of which nothing was sent, through `each`; what was said by
+    /// [`Message::is_last`] stays. The message is empty then.
+    pub fn take_parts(&mut self, mut each: impl FnMut(Part)) {
+        let mut owned = with(|core| {
+            let slot = &mut core.messages.slots[self.slot as usize];
+            debug_assert!(slot.sent == 0 && slot.state == State::Held);
+            (slot.first, slot.count) = (0, 0);
+            std::mem::take(&mut slot.owned)
+        });
+        owned.drain(..).for_each(&mut each);
+        with(|core| core.messages.slots[self.slot as usize].owned = owned);
+    }
+
+    /// Adds parts of which nothing is sent yet, and slices of them in the order given: the part's number (from 0, of those
+    /// given here) and a range of its bytes. What lies outside a part is cut to it.
+    ///
+    /// # Panics
+    /// With more than 128 slices in all.
+    pub fn lay_out(&mut self, parts: impl Iterator<Item = Part>, slices: impl Iterator<Item = (usize, Range<usize>)>) {
         with(|core| {
             let slot = &mut core.messages.slots[self.slot as usize];
-            for part in parts {
-                let bytes = buf.get(part.start..part.end.min(buf.len())).unwrap_or_default();
-                slot.add(bytes.as_ptr(), bytes.len());
+            let before = slot.owned.len();
+            slot.owned.extend(parts);
+            for (part, range) in slices {
+                let bytes = slot.owned.get(before + part).map(|part| &**part).unwrap_or_default();
+                let bytes = bytes.get(range.start..range.end.min(bytes.len())).unwrap_or_default();
+                let (start, length) = (bytes.as_ptr(), bytes.len());
+                slot.add(start, length);
             }
-            slot.owned.push(Owned::Buf(buf));
         });
+    }
+
+    /// Whether writing ends behind it.
+    pub fn ends_writing(&self) -> bool {
+        with(|core| core.messages.slots[self.slot as usize].last)
     }
 
     /// Says that writing ends right behind this message, by closing or by [`Socket::shutdown_write`]: the kernel may then
     /// keep the last bytes back for a moment and send them with the FIN, one segment instead of two.
     pub fn is_last(&mut self) {
         with(|core| core.messages.slots[self.slot as usize].last = true);
-    }
-
-    /// Adds bytes that live for ever.
-    pub fn fixed(&mut self, bytes: &'static [u8]) {
-        with(|core| core.messages.slots[self.slot as usize].add(bytes.as_ptr(), bytes.len()));
     }
 }
 
@@ -270,7 +319,7 @@ impl Slot {
             first: 0,
             count: 0,
             last: false,
-            owned: Vec::with_capacity(SLICES),
+            owned: Vec::with_capacity(PARTS),
             state: State::Held,
             generation: 0,
             sent: 0,

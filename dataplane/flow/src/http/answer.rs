@@ -1,7 +1,8 @@
 //! Answers of our own: redirects, fixed answers, errors.
 
 use super::request::{Outcome, Request};
-use super::{After, Client, SKIP_BYTES, send};
+use super::{After, SKIP_BYTES, send};
+use crate::client::Client;
 use crate::core::Core;
 use crate::ending::Ending;
 use crate::pump::Incoming;
@@ -37,6 +38,14 @@ pub(crate) fn write_response(out: &mut Vec<u8>, core: &Core, request: &Request, 
     write_rest(out, core, request, body, permit);
 }
 
+/// Writes the answer to a CORS preflight, whose fields are the request's lines.
+pub(crate) fn write_preflight(out: &mut Vec<u8>, core: &Core, request: &Request) {
+    write_status_line(out, 204, reason(204).as_bytes());
+    out.extend_from_slice(request.lines());
+    write_persistence(out, request, keeps(core, request));
+    out.extend_from_slice(b"\r\n");
+}
+
 fn write_rest(out: &mut Vec<u8>, core: &Core, request: &Request, body: &[u8], _: &Permit) {
     let bodiless = status_of(out) == 204 || status_of(out) == 304;
     if !bodiless {
@@ -47,6 +56,7 @@ fn write_rest(out: &mut Vec<u8>, core: &Core, request: &Request, body: &[u8], _:
     for (name, value) in edits(request).into_iter().flat_map(Edits::writes) {
         write_field(out, name.as_bytes(), value);
     }
+    out.extend_from_slice(request.lines());
     write_persistence(out, request, keeps(core, request));
     out.extend_from_slice(b"\r\n");
     if !request.head_only() && !bodiless {
@@ -105,17 +115,18 @@ pub(crate) async fn give(
     let keep = keeps(core, &request) && (ending.status().is_none() || request.outlives_errors());
     if let Some(status) = ending.status() {
         out.clear();
-        write_error(&mut out, status, ending.text(), request.note.id(), !keep, request.head_only());
+        let (id, lines) = (request.note.id(), request.lines());
+        write_error(&mut out, status, ending.text(), id, lines, !keep, request.head_only());
     }
     let (status, sent_bytes) = (status_of(&out), body_bytes(&out));
     let until_ns = ring::now().saturating_add(request.idle_ns());
     if !send(core, client, out, until_ns, !keep).await {
-        request.finish(core, &client.source, Ending::ClientGone, Outcome { status, ..Outcome::default() });
+        request.finish(core, client, Ending::ClientGone, Outcome { status, ..Outcome::default() });
         return After::Close;
     }
     let mut received_bytes = 0;
     let read = keep && skip(core, client, &request, &mut received_bytes).await;
-    request.finish(core, &client.source, ending, Outcome { status, received_bytes, sent_bytes, ..Outcome::default() });
+    request.finish(core, client, ending, Outcome { status, received_bytes, sent_bytes, ..Outcome::default() });
     match (keep, read) {
         (true, true) => After::Keep,
         (false, _) if !request.has_body() => request.close(),
@@ -127,12 +138,12 @@ pub(crate) async fn give(
 pub(crate) async fn refuse(core: &Rc<Core>, client: &mut Client, request: Request, ending: Ending) -> After {
     let status = ending.status().unwrap_or(400);
     let mut out = OutBuf::new();
-    write_error(&mut out, status, ending.text(), request.note.id(), true, request.head_only());
+    write_error(&mut out, status, ending.text(), request.note.id(), request.lines(), true, request.head_only());
     let until_ns = ring::now().saturating_add(request.idle_ns());
     let sent_bytes = body_bytes(&out);
     let sent = send(core, client, out, until_ns, true).await;
     let sent_bytes = if sent { sent_bytes } else { 0 };
-    request.finish(core, &client.source, ending, Outcome { status, sent_bytes, ..Outcome::default() });
+    request.finish(core, client, ending, Outcome { status, sent_bytes, ..Outcome::default() });
     if sent { After::Discard } else { After::Close }
 }
 
@@ -148,7 +159,7 @@ async fn skip(core: &Core, client: &mut Client, request: &Request, bytes: &mut u
         let buf = match client.input.take() {
             Some(buf) => Some(buf),
             None => {
-                let buf = client.socket.recv(until_ns).await.ok().flatten();
+                let buf = client.stream.recv(until_ns).await.ok().flatten();
                 core.counters.downstream_received_bytes.add(buf.as_ref().map_or(0, |buf| buf.len() as u64));
                 buf
             }

@@ -2,12 +2,14 @@
 
 use super::prepare::{self, Prepared};
 use super::request::{Note, Request};
-use super::{Client, pump};
+use super::pump;
+use crate::client::Client;
 use crate::core::{Core, Current};
 use crate::ending::Ending;
 use crate::port::Port;
 use plan::{FOREVER_NS, ListenerId};
-use ring::{Buf, Error, OutBuf, Socket};
+use crate::stream::Stream;
+use ring::{Buf, Error, OutBuf};
 use std::rc::Rc;
 use wire::h1::{Body, HeadEnd, Method, Parsed, Reject, Version};
 
@@ -51,7 +53,7 @@ impl HeadBytes {
 /// Reads a head. `parse` is called on whole prefixes; right after this returns, what it left in the core's scratch
 /// memory stands for the bytes.
 pub(crate) async fn read(
-    socket: &Socket,
+    stream: &Stream,
     input: &mut Option<Buf>,
     received: &crate::counters::Count,
     until_ns: impl Fn() -> u64,
@@ -59,7 +61,7 @@ pub(crate) async fn read(
 ) -> Result<HeadBytes, NoHead> {
     let first = match input.take() {
         Some(buf) => buf,
-        None => next(socket, received, &until_ns).await?.ok_or(NoHead::Ended(false))?,
+        None => next(stream, received, &until_ns).await?.ok_or(NoHead::Ended(false))?,
     };
     if let Parsed::Complete { length } = parse(&first).map_err(NoHead::Malformed)? {
         return Ok(HeadBytes::InPlace(first, length));
@@ -72,7 +74,7 @@ pub(crate) async fn read(
     // Parsed when its end is there, or each time it has doubled: a limit shows early, and the work stays linear.
     let mut look_at = gathered.len() * 2;
     loop {
-        let mut more = next(socket, received, &until_ns).await?.ok_or(NoHead::Ended(true))?;
+        let mut more = next(stream, received, &until_ns).await?.ok_or(NoHead::Ended(true))?;
         let before = gathered.len();
         gathered.extend_from_slice(&more);
         if !end.find(&gathered) && gathered.len() < look_at {
@@ -91,11 +93,11 @@ pub(crate) async fn read(
 }
 
 async fn next(
-    socket: &Socket,
+    stream: &Stream,
     received: &crate::counters::Count,
     until_ns: impl Fn() -> u64,
 ) -> Result<Option<Buf>, NoHead> {
-    match pump::receive(socket, until_ns).await {
+    match pump::receive(stream, until_ns).await {
         Ok(buf) => {
             received.add(buf.as_ref().map_or(0, |buf| buf.len() as u64));
             Ok(buf)
@@ -120,10 +122,10 @@ pub(crate) async fn head(
     let parse = |bytes: &[u8]| core.scratch.borrow_mut().head.parse_request(bytes, &http.head);
     let received = &core.counters.downstream_received_bytes;
     let refuse = |ending| Some(Prepared::Refuse(unknown(core, current, listener, begun_ns), ending));
-    let result = read(&client.socket, &mut client.input, received, || until_ns, parse).await;
+    let result = read(&client.stream, &mut client.input, received, || until_ns, parse).await;
     match result {
         Ok(head) => {
-            let prepared = prepare::request(core, current, listener, &client.source, head.bytes(), begun_ns, closing);
+            let prepared = prepare::request(core, current, listener, client, head.bytes(), begun_ns, closing);
             head.release(&mut client.input);
             Some(prepared)
         }
@@ -149,6 +151,8 @@ fn unknown(core: &Core, current: &Rc<Current>, listener: ListenerId, begun_ns: u
         upgrade: false,
         begun_ns,
         note: Note::take(&core.request_id(), b"", b"", b"", b""),
+        lines: None,
+        head: None,
     }
 }
 

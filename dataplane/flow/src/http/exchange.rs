@@ -4,14 +4,16 @@ use super::answer::body_bytes;
 use super::reply::{self, Replied, Reuse};
 use super::request::{Outcome, Request};
 use super::switched::Switched;
-use super::{After, Client, Next, send};
+use super::{After, Next, send};
+use crate::client::Client;
 use crate::core::Core;
 use crate::ending::{Blame, Ending};
 use crate::pump::{Broke, Incoming, Meter, Outgoing, Pump};
-use crate::upstream::{self, Tried, Upstream};
+use crate::upstream::{self, Destination, Tried, Upstream};
 use balance::Outcome as EndpointOutcome;
 use plan::Forward;
-use ring::{Buf, Either, Error, Message, OutBuf, Socket};
+use crate::stream::Stream;
+use ring::{Buf, Either, Error, Message, OutBuf};
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
@@ -133,7 +135,7 @@ impl<'a> Talk<'a> {
     /// When the wait for the answer's head ends, looked at whenever the task wakes. An answer that takes its time is
     /// waited for with an eye on the client: the wait ends at once when it resets its connection. Most answers come
     /// before that begins, and cost nothing for it.
-    pub(crate) fn head_by_ns(&self, client: &Socket) -> u64 {
+    pub(crate) fn head_by_ns(&self, client: &Stream) -> u64 {
         let by_ns = self.answer_by_ns.get().min(self.last_ns.get().saturating_add(self.request.idle_ns()));
         if ring::now() < self.look_ns.get() {
             return by_ns.min(self.look_ns.get());
@@ -183,7 +185,7 @@ pub(crate) async fn forward(
     }
     let connect_by_ns = ring::now().saturating_add(forward.timeout_ns.min(request.idle_ns()));
     for _ in 0..=STALE {
-        let found = upstream::connection(core, &request.current, &forward, &mut tried, &client.socket, connect_by_ns);
+        let found = upstream::connection(core, &request.current, &forward, &mut tried, client, connect_by_ns);
         let mut up = match found.await {
             Ok(up) => up,
             Err(ending) => return conclude(&talk, client, None, Err(talk.fault(ending))).await.into(),
@@ -218,12 +220,12 @@ async fn exchange(
 ) -> Attempt {
     let reused = up.reused;
     let (upstream, answer_input) = up.split();
-    let Client { socket, input, .. } = client;
+    let Client { stream, input, .. } = client;
     let has_body = talk.request.has_body();
     let started = Cell::new(false);
     let mut nothing = None;
     let mut body = Pump {
-        from: socket,
+        from: stream,
         to: upstream,
         outgoing: if talk.request.body == Body::Chunked { Outgoing::Chunked } else { Outgoing::Plain },
         incoming,
@@ -245,7 +247,7 @@ async fn exchange(
         }
         talk.sent_ns.set(ring::entered_at());
         talk.request_is_whole(forward);
-        return Attempt::Ended(reply::pass_on(talk, upstream, answer_input, socket).await);
+        return Attempt::Ended(reply::pass_on(talk, upstream, answer_input, stream).await);
     }
     with_body(talk, forward, body, head, message, reused, answer_input).await
 }
@@ -259,7 +261,7 @@ async fn with_body(
     reused: bool,
     answer_input: &mut Option<Buf>,
 ) -> Attempt {
-    let (client, upstream): (&Socket, &Socket) = (body.from, body.to);
+    let (client, upstream): (&Stream, &Stream) = (body.from, body.to);
     talk.sent_ns.set(ring::now());
     let broke = {
         let mut up = pin!(body.run(head, message));
@@ -299,8 +301,7 @@ fn sent_in_vain(talk: &Talk<'_>, broke: Broke, reused: bool) -> Attempt {
 
 /// What follows from how the exchange ended: for the client, for the service's connection, for the counters.
 async fn conclude(talk: &Talk<'_>, client: &mut Client, up: Option<Upstream>, result: Result<Reuse, Fault>) -> After {
-    let destination = up.as_ref().map(|up| up.pool.clone());
-    let destination = destination.as_ref().map_or("", |pool| &pool.name);
+    let destination = up.as_ref().map(Upstream::destination).unwrap_or_default();
     let (ending, after) = match result {
         Ok(Reuse { upstream, client }) => {
             if let Some(mut up) = up {
@@ -326,17 +327,17 @@ async fn conclude(talk: &Talk<'_>, client: &mut Client, up: Option<Upstream>, re
                     up.finish(latency_ns, EndpointOutcome::Failure);
                 }
                 // What the service has got of the request must not look complete.
-                up.socket().reset_on_close();
+                up.stream().reset_on_close();
             }
-            return fail(talk, client, fault, destination).await;
+            return fail(talk, client, fault, &destination).await;
         }
     };
-    finish(talk, client, ending, destination);
+    finish(talk, client, ending, &destination);
     after
 }
 
 /// Answers with an error, where that can still be done.
-async fn fail(talk: &Talk<'_>, client: &mut Client, fault: Fault, destination: &str) -> After {
+async fn fail(talk: &Talk<'_>, client: &mut Client, fault: Fault, destination: &Destination) -> After {
     let Some(status) = fault.ending.status().filter(|_| !fault.begun) else {
         finish(talk, client, fault.ending, destination);
         return if talk.cut.get() { After::Reset } else { After::Close };
@@ -346,7 +347,8 @@ async fn fail(talk: &Talk<'_>, client: &mut Client, fault: Fault, destination: &
     let keep = talk.request.outlives_errors() && (!has_body || talk.whole.get()) && !talk.core.draining.get();
     let mut out = OutBuf::new();
     let head_only = talk.request.head_only();
-    write_error(&mut out, status, fault.ending.text(), talk.request.note.id(), !keep, head_only);
+    let (id, lines) = (talk.request.note.id(), talk.request.lines());
+    write_error(&mut out, status, fault.ending.text(), id, lines, !keep, head_only);
     talk.status.set(status);
     let until_ns = ring::now().saturating_add(talk.request.idle_ns());
     let sent_bytes = body_bytes(&out);
@@ -361,13 +363,14 @@ async fn fail(talk: &Talk<'_>, client: &mut Client, fault: Fault, destination: &
     }
 }
 
-fn finish(talk: &Talk<'_>, client: &Client, ending: Ending, destination: &str) {
+fn finish(talk: &Talk<'_>, client: &Client, ending: Ending, destination: &Destination) {
     let outcome = Outcome {
         status: talk.status.get(),
         upstream_ns: talk.upstream_ns.get(),
         received_bytes: talk.up.get(),
         sent_bytes: talk.down.get(),
-        destination,
+        destination: destination.name(),
+        destination_identity: destination.identity(),
     };
-    talk.request.finish(talk.core, &client.source, ending, outcome);
+    talk.request.finish(talk.core, client, ending, outcome);
 }

@@ -16,11 +16,12 @@ mod reply;
 mod request;
 mod switched;
 
+use crate::client::Client;
 use crate::core::Core;
 use crate::port::{Port, hang_up};
 use crate::pump;
 use prepare::Prepared;
-use ring::{Buf, Message, OutBuf, Socket};
+use ring::{Message, OutBuf};
 use std::rc::Rc;
 use switched::Switched;
 
@@ -32,23 +33,6 @@ const DISCARD_NS: u64 = 1_000 * MS;
 const DISCARD_BYTES: u64 = 256 * 1024;
 /// A body of at most this many bytes is read to its end after an answer of our own, to keep the connection.
 const SKIP_BYTES: u64 = 64 * 1024;
-
-/// A client's connection while it has a task.
-pub(crate) struct Client {
-    pub(crate) socket: Socket,
-    /// Bytes that have arrived and were not taken.
-    pub(crate) input: Option<Buf>,
-    pub(crate) source: Source,
-}
-
-/// The client's address in words: `IP:port`, of which the first part is the IP. Empty on a unix socket.
-#[derive(Clone, Copy)]
-pub(crate) struct Source {
-    text: [u8; 56],
-    ip: u8,
-    all: u8,
-    address: Option<std::net::IpAddr>,
-}
 
 /// What becomes of a client's connection after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,13 +61,12 @@ impl From<After> for Next {
 }
 
 /// Serves a connection until it rests or ends.
-pub(crate) async fn serve(core: Rc<Core>, port: Rc<Port>, socket: Socket) {
-    let mut client = Client { source: Source::of(&socket), socket, input: None };
+pub(crate) async fn serve(core: Rc<Core>, port: Rc<Port>, mut client: Client) {
     loop {
         if client.input.is_none() && !wait_for_bytes(&core, &mut client).await {
-            if !port.is_closed() && client.socket.is_quiet() {
+            if !port.is_closed() && client.stream.is_quiet() {
                 let idle_ns = core.current().map_or(0, |current| arrive::idle_ns(&current, &port));
-                return core.rest(port, client.socket, ring::now().saturating_add(idle_ns));
+                return core.rest(port, client, ring::now().saturating_add(idle_ns));
             }
             break;
         }
@@ -91,8 +74,9 @@ pub(crate) async fn serve(core: Rc<Core>, port: Rc<Port>, socket: Socket) {
             Next::After(after) => after,
             Next::Switched(tunnel) => {
                 // A closed port holds the last plan that knew it.
+                let weak = Rc::downgrade(&port);
                 drop(port);
-                tunnel.run(&core, &mut client).await;
+                tunnel.run(&core, &weak, &mut client).await;
                 break;
             }
         };
@@ -104,17 +88,17 @@ pub(crate) async fn serve(core: Rc<Core>, port: Rc<Port>, socket: Socket) {
                 break;
             }
             After::Reset => {
-                client.socket.reset_on_close();
+                client.stream.reset_on_close();
                 break;
             }
         }
     }
-    hang_up(&core, client.socket);
+    hang_up(&core, client.stream);
 }
 
 /// Waits a moment for the next request. `false`: nothing came, or the connection is over.
 async fn wait_for_bytes(core: &Core, client: &mut Client) -> bool {
-    match client.socket.recv(ring::now() + LINGER_NS).await {
+    match client.stream.recv(ring::now() + LINGER_NS).await {
         Ok(Some(buf)) => {
             core.counters.downstream_received_bytes.add(buf.len() as u64);
             client.input = Some(buf);
@@ -144,12 +128,12 @@ async fn one_request(core: &Rc<Core>, port: &Port, client: &mut Client) -> Next 
 
 /// Shuts down writing and takes what still comes, for a moment.
 async fn discard(client: &mut Client) {
-    client.socket.shutdown_write();
+    client.stream.finish().await;
     client.input = None;
     let until = ring::now() + DISCARD_NS;
     let mut bytes = 0;
     while bytes < DISCARD_BYTES
-        && let Ok(Some(buf)) = client.socket.recv(until).await
+        && let Ok(Some(buf)) = client.stream.recv(until).await
     {
         bytes += buf.len() as u64;
     }
@@ -163,49 +147,18 @@ async fn send(core: &Core, client: &Client, out: OutBuf, until_ns: u64, last: bo
     if last {
         message.is_last();
     }
-    let sent = client.socket.send(&mut message, until_ns).await.is_ok();
+    let sent = client.stream.send(&mut message, until_ns).await.is_ok();
     if sent {
         core.counters.downstream_sent_bytes.add(length);
     }
     sent
 }
 
-impl Source {
-    pub(crate) fn of(socket: &Socket) -> Source {
-        use std::io::Write;
-        let mut source = Source { text: [0; 56], ip: 0, all: 0, address: None };
-        if let Some(peer) = socket.peer() {
-            let mut rest = &mut source.text[..];
-            let _ = write!(rest, "{}", peer.ip());
-            let ip = 56 - rest.len();
-            let _ = write!(rest, ":{}", peer.port());
-            let all = 56 - rest.len();
-            (source.ip, source.all, source.address) = (ip as u8, all as u8, Some(peer.ip()));
-        }
-        source
-    }
-
-    /// The same for policy.
-    pub(crate) fn peer(&self) -> plan::Peer<'static> {
-        plan::Peer { identity: None, address: self.address, direct: self.address }
-    }
-
-    /// The IP address.
-    pub(crate) fn ip(&self) -> &[u8] {
-        &self.text[..usize::from(self.ip)]
-    }
-
-    /// Address and port.
-    pub(crate) fn text(&self) -> &str {
-        std::str::from_utf8(&self.text[..usize::from(self.all)]).unwrap_or_default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn bytes_of<F: Future>(_: impl Fn(Rc<Core>, Rc<Port>, Socket) -> F) -> usize {
+    fn bytes_of<F: Future>(_: impl Fn(Rc<Core>, Rc<Port>, Client) -> F) -> usize {
         size_of::<F>()
     }
 
@@ -215,7 +168,7 @@ mod tests {
         assert!(http <= 3072, "an HTTP connection's task takes {http} bytes");
         let tcp = bytes_of(crate::tcp::serve);
         assert!(tcp <= 1536, "a TCP connection's task takes {tcp} bytes");
-        let idle = crate::core::Idle::TABLE_BYTES + Socket::TABLE_BYTES;
+        let idle = crate::core::Idle::TABLE_BYTES + ring::Socket::TABLE_BYTES;
         assert!(idle <= 128, "an idle connection takes {idle} bytes of tables");
     }
 }

@@ -1,6 +1,6 @@
 //! From a parsed head to what is done with it: the decision, and the head that goes upstream. One step, no waiting.
 
-use super::Source;
+use crate::client::Client;
 use super::answer;
 use super::request::{Note, Request};
 use crate::core::{Core, Current, Scratch};
@@ -9,7 +9,7 @@ use plan::{Action, Decision, Edits, Forward, ForwardedMode, ListenerId, Permit};
 use ring::OutBuf;
 use std::rc::Rc;
 use wire::h1::write::{write_decimal, write_field, write_fields, write_request_line};
-use wire::h1::{Body, Field, FieldName, Head};
+use wire::h1::{Body, Field, FieldName, Head, Reject};
 use wire::path::normalise;
 
 /// A request id that a client sent is taken over when it is this short.
@@ -31,13 +31,13 @@ pub(crate) fn request(
     core: &Core,
     current: &Rc<Current>,
     listener: ListenerId,
-    source: &Source,
+    client: &Client,
     bytes: &[u8],
     begun_ns: u64,
     closing: bool,
 ) -> Prepared {
-    let scratch = &mut *core.scratch.borrow_mut();
-    let head = &scratch.head;
+    let Scratch { head, path, cache } = &mut *core.scratch.borrow_mut();
+    let head = &*head;
     let made = core.request_id();
     let id = request_id(current, listener, head, bytes).unwrap_or(&made);
     let mut request = Request {
@@ -54,13 +54,73 @@ pub(crate) fn request(
         upgrade: !head.upgrade.is_empty() && matches!(head.body, Body::None | Body::Length(0)),
         begun_ns,
         note: note(current, listener, head, bytes, id),
+        lines: None,
+        head: None,
     };
-    let path = match normalise(head.path.of(bytes), &mut scratch.path) {
-        Ok(true) => &scratch.path[..],
-        Ok(false) => head.path.of(bytes),
+    let path = match self::path(head, bytes, path) {
+        Ok(path) => path,
         Err(reject) => return Prepared::Refuse(request, Ending::Refused(reject)),
     };
-    let seen = plan::Request {
+    let mut out = OutBuf::new();
+    if is_misdirected(current, listener, client, head.authority.of(bytes)) {
+        return Prepared::Answer(request, out, Ending::Misdirected);
+    }
+    let seen = seen(head, bytes, path, client);
+    let decision = current.plan.decide(listener, &seen, ring::random(), cache);
+    request.decision = Some(decision);
+    request.series = decision.series;
+    current.count_rules(core, &decision);
+    if decision.action == Action::Denied {
+        return Prepared::Answer(request, out, Ending::Denied);
+    }
+    request.lines = answer::cors_lines(&current.plan, &decision, &seen);
+    if let Err(limited) = current.plan.take_quotas(&decision, ring::now()) {
+        core.counters.quota_refused.add(1);
+        answer::write_quota(request.lines.get_or_insert_default(), &limited);
+        return Prepared::Answer(request, out, Ending::QuotaExceeded);
+    }
+    if request.upgrade {
+        let mut kept = OutBuf::new();
+        kept.extend_from_slice(bytes);
+        request.head = Some(kept);
+    }
+    if matches!(head.body, Body::Length(length) if length > request.body_limit()) {
+        return Prepared::Answer(request, out, Ending::BodyTooLarge);
+    }
+    match decision.action {
+        Action::Forward(forward) => {
+            let path = if forward.path_rewritten { &cache.text[..] } else { path };
+            let lines = Lines { request: &request, head, bytes, client, id: request.note.id() };
+            lines.write(&mut out, path, &decision, &forward.permit);
+            Prepared::Forward(request, out, forward)
+        }
+        Action::Redirect(redirect) => {
+            answer::write_redirect(&mut out, core, &request, redirect.status, &cache.text, &redirect.permit);
+            Prepared::Answer(request, out, Ending::Redirected)
+        }
+        Action::Respond(respond) => {
+            answer::write_response(&mut out, core, &request, respond.status, &respond.permit);
+            Prepared::Answer(request, out, Ending::Responded)
+        }
+        Action::Preflight(_) => {
+            answer::write_preflight(&mut out, core, &request);
+            Prepared::Answer(request, out, Ending::Preflight)
+        }
+        Action::Denied => Prepared::Answer(request, out, Ending::Denied),
+        Action::NotFound => Prepared::Answer(request, out, Ending::NoRoute),
+        Action::UnknownService(_) => Prepared::Answer(request, out, Ending::UnknownService),
+    }
+}
+
+/// The path, normalised: in `scratch`, unless it was so from the start.
+pub(super) fn path<'a>(head: &Head, bytes: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<&'a [u8], Reject> {
+    let sent = head.path.of(bytes);
+    normalise(sent, scratch).map(|changed| if changed { &scratch[..] } else { sent })
+}
+
+/// What the plan looks at.
+pub(super) fn seen<'a>(head: &'a Head, bytes: &'a [u8], path: &'a [u8], client: &'a Client) -> plan::Request<'a> {
+    plan::Request {
         method: head.method,
         method_bytes: head.method_span.of(bytes),
         authority: head.authority.of(bytes),
@@ -68,33 +128,19 @@ pub(crate) fn request(
         query: head.query.of(bytes),
         fields: &head.fields,
         head: bytes,
-        peer: source.peer(),
-    };
-    let decision = current.plan.decide(listener, &seen, ring::random(), &mut scratch.cache);
-    request.decision = Some(decision);
-    request.series = decision.series;
-    let mut out = OutBuf::new();
-    if matches!(head.body, Body::Length(length) if length > request.body_limit()) {
-        return Prepared::Answer(request, out, Ending::BodyTooLarge);
+        peer: client.peer(),
     }
-    match decision.action {
-        Action::Forward(forward) => {
-            let path = if forward.path_rewritten { &scratch.cache.text[..] } else { path };
-            let lines = Lines { request: &request, head, bytes, source, id: request.note.id() };
-            lines.write(&mut out, path, &decision, &forward.permit);
-            Prepared::Forward(request, out, forward)
+}
+
+/// The handshake asked for a name whose certificate is not the one that stands for this host. Clients that take one
+/// certificate for two hosts' may send both on one connection (RFC 9110 section 7.4).
+fn is_misdirected(current: &Current, listener: ListenerId, client: &Client, authority: &[u8]) -> bool {
+    let Some(name) = client.stream.peer().and_then(|peer| peer.sni.as_deref()) else { return false };
+    match current.plan.listener(listener).transport.server() {
+        Some(server) if server.certificates() > 1 => {
+            server.certificate_for(name.as_bytes()) != server.certificate_for(authority)
         }
-        Action::Redirect(redirect) => {
-            answer::write_redirect(&mut out, core, &request, redirect.status, &scratch.cache.text, &redirect.permit);
-            Prepared::Answer(request, out, Ending::Redirected)
-        }
-        Action::Respond(respond) => {
-            answer::write_response(&mut out, core, &request, respond.status, &respond.permit);
-            Prepared::Answer(request, out, Ending::Responded)
-        }
-        // Neither has an ending of its own yet.
-        Action::NotFound | Action::Denied | Action::Preflight(_) => Prepared::Answer(request, out, Ending::NoRoute),
-        Action::UnknownService(_) => Prepared::Answer(request, out, Ending::UnknownService),
+        _ => false,
     }
 }
 
@@ -127,7 +173,7 @@ struct Lines<'a> {
     request: &'a Request,
     head: &'a Head,
     bytes: &'a [u8],
-    source: &'a Source,
+    client: &'a Client,
     id: &'a [u8],
 }
 
@@ -158,6 +204,7 @@ impl Lines<'_> {
         let keep = |field: &Field| match field.id {
             FieldName::Host => keep_host,
             FieldName::ContentLength | FieldName::TransferEncoding | FieldName::Via | FieldName::XRequestId => false,
+            FieldName::XForwardedClientCert => false,
             FieldName::XForwardedFor => keep_forwarded,
             FieldName::XForwardedProto => keep_proto,
             FieldName::Expect => self.request.expects,
@@ -200,19 +247,47 @@ impl Lines<'_> {
                 self.write_forwarded_for(out);
             }
             if ours(b"x-forwarded-proto") && !self.trusts_proto() {
-                out.extend_from_slice(b"x-forwarded-proto: http\r\n");
+                let scheme = if self.client.stream.peer().is_some() { "https" } else { "http" };
+                write_field(out, b"x-forwarded-proto", scheme.as_bytes());
             }
         }
+        self.write_client_certificate(out);
         if ours(b"x-request-id") {
             write_field(out, b"x-request-id", self.id);
         }
     }
 
+    /// `X-Forwarded-Client-Cert`, where it is asked for: who let the client in, and who it is.
+    fn write_client_certificate(&self, out: &mut Vec<u8>) {
+        let asked = self.request.current.http(self.request.listener).is_some_and(|http| http.forward_client_certificate);
+        let Some((peer, fingerprint)) = self.client.stream.peer().and_then(|peer| Some((peer, peer.fingerprint?))) else {
+            return;
+        };
+        if !asked {
+            return;
+        }
+        out.extend_from_slice(b"x-forwarded-client-cert: ");
+        if let Some(own) = self.request.current.plan.listener(self.request.listener).own_identity(peer.certificate) {
+            out.extend_from_slice(b"By=");
+            out.extend_from_slice(own.as_bytes());
+            out.push(b';');
+        }
+        out.extend_from_slice(b"Hash=");
+        for byte in fingerprint {
+            out.extend([byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
+        }
+        if let Some(identity) = self.client.identity() {
+            out.extend_from_slice(b";URI=");
+            out.extend_from_slice(identity.as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
     fn write_forwarded_for(&self, out: &mut Vec<u8>) {
         if self.mode() == ForwardedMode::Append {
-            self.write_list(out, FieldName::XForwardedFor, b"x-forwarded-for", self.source.ip());
-        } else if !self.source.ip().is_empty() {
-            write_field(out, b"x-forwarded-for", self.source.ip());
+            self.write_list(out, FieldName::XForwardedFor, b"x-forwarded-for", self.client.source.ip());
+        } else if !self.client.source.ip().is_empty() {
+            write_field(out, b"x-forwarded-for", self.client.source.ip());
         }
     }
 

@@ -5,7 +5,8 @@ use super::arrive::{self, NoHead};
 use super::exchange::{Fault, Talk};
 use crate::ending::Ending;
 use crate::pump::{Broke, Incoming, Meter, Outgoing, Pump};
-use ring::{Buf, Error, Message, OutBuf, Socket};
+use crate::stream::Stream;
+use ring::{Buf, Error, Message, OutBuf};
 use std::cell::Cell;
 use wire::h1::write::{write_decimal, write_field, write_fields, write_status_line};
 use wire::h1::{Body, Field, FieldName, Head, Limits, Version};
@@ -44,9 +45,9 @@ struct Written {
 /// Reads the answer from `from` and passes it on to `to`.
 pub(crate) async fn pass_on(
     talk: &Talk<'_>,
-    from: &Socket,
+    from: &Stream,
     input: &mut Option<Buf>,
-    to: &Socket,
+    to: &Stream,
 ) -> Result<Replied, Fault> {
     let core = talk.core;
     let method = talk.request.method;
@@ -107,9 +108,9 @@ fn no_head(talk: &Talk<'_>, none: NoHead) -> Ending {
 
 async fn pass_body(
     talk: &Talk<'_>,
-    from: &Socket,
+    from: &Stream,
     input: &mut Option<Buf>,
-    to: &Socket,
+    to: &Stream,
     written: Written,
     head: OutBuf,
 ) -> Result<Replied, Fault> {
@@ -147,7 +148,7 @@ async fn pass_body(
     Ok(Replied::Done(Reuse { upstream, client }))
 }
 
-async fn send(talk: &Talk<'_>, to: &Socket, out: OutBuf) -> Result<(), Fault> {
+async fn send(talk: &Talk<'_>, to: &Stream, out: OutBuf) -> Result<(), Fault> {
     let length = out.len() as u64;
     let mut message = Message::new();
     message.out(out);
@@ -198,6 +199,9 @@ fn write_final(talk: &Talk<'_>, out: &mut Vec<u8>, head: &Head, bytes: &[u8]) ->
         FieldName::Trailer => outgoing == Outgoing::Chunked,
         _ => true,
     };
+    // What the route says about other origins takes the place of what the service said.
+    let cors = request.decision.is_some_and(|decision| decision.cors.is_some());
+    let keep = |field: &Field| keep(field) && !(cors && is_of_cors(field.name.of(bytes)));
     match edits {
         None => write_fields(out, bytes, &head.fields, keep),
         Some(edits) => {
@@ -216,10 +220,16 @@ fn write_final(talk: &Talk<'_>, out: &mut Vec<u8>, head: &Head, bytes: &[u8]) ->
         (_, Outgoing::Chunked) => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         _ => {}
     }
+    out.extend_from_slice(request.lines());
     write_persistence(out, request, client);
     out.extend_from_slice(b"\r\n");
     let upstream = head.keep_alive && head.body != Body::UntilClose;
     // A HEAD answer and the like have no body, however they are framed.
     let outgoing = if head.body == Body::None { Outgoing::Plain } else { outgoing };
     Written { incoming: Incoming::of(head.body), outgoing, upstream, client }
+}
+
+fn is_of_cors(name: &[u8]) -> bool {
+    const PREFIX: &[u8] = b"access-control-";
+    name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }

@@ -1,6 +1,7 @@
 //! A request under way: what was decided, and what is remembered of it until it is counted and logged.
 
-use super::{After, Source};
+use super::After;
+use crate::client::Client;
 use crate::core::{Core, Current};
 use crate::ending::Ending;
 use crate::log::Record;
@@ -27,6 +28,10 @@ pub(crate) struct Request {
     pub(crate) upgrade: bool,
     pub(crate) begun_ns: u64,
     pub(crate) note: Note,
+    /// Field lines that any answer carries: quotas, CORS.
+    pub(crate) lines: Option<OutBuf>,
+    /// The head, where the request asks for another protocol: later plans look at it again.
+    pub(crate) head: Option<OutBuf>,
 }
 
 /// Texts of a request that outlive its head: one after the other in pooled memory.
@@ -76,6 +81,7 @@ pub(crate) struct Outcome<'a> {
     pub(crate) received_bytes: u64,
     pub(crate) sent_bytes: u64,
     pub(crate) destination: &'a str,
+    pub(crate) destination_identity: &'a str,
 }
 
 impl Request {
@@ -115,19 +121,27 @@ impl Request {
         if self.last { After::Close } else { After::Discard }
     }
 
+    /// The field lines that any answer carries.
+    pub(crate) fn lines(&self) -> &[u8] {
+        self.lines.as_deref().map_or(&[], |lines| lines)
+    }
+
     /// Counts and logs the request. Its end.
-    pub(crate) fn finish(&self, core: &Core, source: &Source, ending: Ending, outcome: Outcome<'_>) {
+    pub(crate) fn finish(&self, core: &Core, client: &Client, ending: Ending, outcome: Outcome<'_>) {
         let duration_ns = ring::now().saturating_sub(self.begun_ns);
         let ending = core.ended(ending);
         self.current.record(core, self.series, outcome.status, duration_ns);
+        let key = &self.current.plan.series[self.series.0 as usize];
+        core.count_pair(client.identity(), &key.service, outcome.status);
         if self.current.http(self.listener).is_some_and(|http| http.access_log) {
-            self.log(core, source, ending, outcome, duration_ns);
+            self.log(core, client, ending, outcome, duration_ns);
         }
     }
 
-    fn log(&self, core: &Core, source: &Source, ending: Ending, outcome: Outcome<'_>, duration_ns: u64) {
+    fn log(&self, core: &Core, client: &Client, ending: Ending, outcome: Outcome<'_>, duration_ns: u64) {
         let [request_id, method, authority, path] = self.note.split();
         let key = &self.current.plan.series[self.series.0 as usize];
+        let rule = |id: Option<plan::RuleId>| id.map_or("", |id| &self.current.plan.rules[id.0 as usize].name);
         let record = Record {
             begun_ns: self.begun_ns,
             duration_ns,
@@ -138,8 +152,10 @@ impl Request {
             listener: &key.listener,
             route: &key.route,
             service: &key.service,
-            source: source.text(),
+            rule: rule(self.decision.and_then(|decision| decision.rule)),
+            dry_run: rule(self.decision.and_then(|decision| decision.dry_run)),
             destination: outcome.destination,
+            destination_identity: outcome.destination_identity,
             protocol: match self.version {
                 Version::Http10 => "HTTP/1.0",
                 Version::Http11 => "HTTP/1.1",
@@ -148,7 +164,7 @@ impl Request {
             authority,
             path,
             request_id,
-            ..Record::default()
+            ..client.record(Record::default())
         };
         core.log(&record.ended(ending));
     }

@@ -124,6 +124,8 @@ names! {
     Via = "via",
     /// WWW-Authenticate
     WwwAuthenticate = "www-authenticate",
+    /// X-Forwarded-Client-Cert
+    XForwardedClientCert = "x-forwarded-client-cert",
     /// X-Forwarded-For
     XForwardedFor = "x-forwarded-for",
     /// X-Forwarded-Host

@@ -1,0 +1,71 @@
+//! TLS sessions without I/O: records in, bytes out, and back. The one place that names rustls.
+//!
+//! ```text
+//!  Credential, Trust ─► Server / Client (settings, shared) ─► Session: handshake (rustls) ─► open, seal
+//!                                                                      TLS 1.3: own records, in place (`record`)
+//!                                                                      TLS 1.2: rustls'
+//! ```
+//!
+//! The other end is verified before the handshake is done: chain, usage, time, revocation, name or SPIFFE identity.
+//! No early data, no renegotiation.
+
+mod client;
+mod credential;
+mod der;
+mod failure;
+mod record;
+mod server;
+mod session;
+#[cfg(test)]
+mod tests;
+mod ticket;
+mod trust;
+
+pub use client::{Client, ClientSettings};
+pub use credential::Credential;
+pub use failure::Failure;
+pub use server::{Clients, Server, ServerSettings};
+pub use session::{Handshake, HandshakeState, Opened, Peer, Session};
+pub use ticket::TicketKeys;
+pub use trust::{Expect, Trust};
+
+use rustls::crypto::CryptoProvider;
+use rustls::time_provider::TimeProvider;
+use rustls_pki_types::UnixTime;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+/// The time of day, told from outside: this room has no clock.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Arc<AtomicU64>);
+
+impl Clock {
+    /// A clock that stands at so many Unix seconds.
+    pub fn new(now_s: u64) -> Clock {
+        Clock(Arc::new(AtomicU64::new(now_s)))
+    }
+
+    /// Sets it, Unix seconds.
+    pub fn set(&self, now_s: u64) {
+        self.0.store(now_s, Relaxed);
+    }
+
+    /// What it says, Unix seconds.
+    pub fn now_s(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.now_s())))
+    }
+}
+
+/// ring's algorithms, X25519 first: of the groups it is the cheapest.
+fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
+    PROVIDER.clone()
+}

@@ -1,0 +1,190 @@
+//! The server's settings.
+
+use super::credential::digest_of;
+use super::ticket::Tickets;
+use super::trust::Verifier;
+use super::{Clock, Credential, Expect, TicketKeys, Trust};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SupportedProtocolVersion};
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Whether clients show certificates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clients {
+    /// They are not asked.
+    #[default]
+    None,
+    /// They may; a bad one fails the handshake.
+    Optional,
+    /// They must.
+    Required,
+}
+
+/// What a [`Server`] is made of.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// Chosen by SNI; the first is the default. Never empty.
+    pub certificates: Vec<Credential>,
+    /// Whether clients show certificates.
+    pub clients: Clients,
+    /// Whose certificates count.
+    pub trust: Option<Trust>,
+    /// Who may come; anyone trusted when empty.
+    pub expect: Vec<Expect>,
+    /// Application protocols, the most wanted first.
+    pub alpn: Vec<Vec<u8>>,
+    /// What tickets are sealed with; none are given without.
+    pub tickets: Option<TicketKeys>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// The server's side of TLS. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Server(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: Arc<ServerConfig>,
+    chooser: Arc<Chooser>,
+    trust: Option<Trust>,
+    clock: Clock,
+    digest: [u8; 32],
+}
+
+impl Server {
+    /// Makes a server of settings.
+    ///
+    /// # Errors
+    /// What does not go together.
+    pub fn new(settings: ServerSettings) -> Result<Server, String> {
+        let ServerSettings { certificates, clients, trust, expect, alpn, tickets, clock } = settings;
+        if certificates.is_empty() {
+            return Err("needs a certificate".to_owned());
+        }
+        let provider = super::provider();
+        let clients_part = [clients as u8];
+        let expected = format!("{expect:?}");
+        let trusted = trust.as_ref().map(Trust::digest).unwrap_or_default();
+        let settings = digest_of(
+            [&trusted[..], &clients_part, expected.as_bytes()].into_iter().chain(alpn.iter().map(|name| &name[..])),
+        );
+        let digests: Vec<[u8; 32]> = certificates.iter().map(Credential::digest).collect();
+        let keys = tickets.iter().map(|keys| &keys.current[..]);
+        let digest = digest_of(digests.iter().map(|digest| &digest[..]).chain([&settings[..]]).chain(keys));
+        let chooser = Arc::new(Chooser::new(certificates));
+        let versions: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+        let builder = ServerConfig::builder_with_details(provider.clone(), Arc::new(clock.clone()))
+            .with_protocol_versions(versions)
+            .map_err(|error| error.to_string())?;
+        let builder = match (clients, &trust) {
+            (Clients::None, _) => builder.with_no_client_auth(),
+            (_, None) => return Err("client certificates need a trust bundle".to_owned()),
+            (_, Some(trust)) => builder.with_client_cert_verifier(Arc::new(Verifier {
+                provider,
+                trust: trust.clone(),
+                expect,
+                optional: clients == Clients::Optional,
+            })),
+        };
+        let mut config = builder.with_cert_resolver(chooser.clone());
+        config.alpn_protocols = alpn;
+        config.enable_secret_extraction = true;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.max_early_data_size = 0;
+        match tickets.and_then(|keys| Tickets::new(&keys, &settings)) {
+            Some(tickets) => {
+                config.ticketer = Arc::new(tickets);
+                config.send_tls13_tickets = 1;
+            }
+            None => config.send_tls13_tickets = 0,
+        }
+        let trust = trust.filter(|_| clients != Clients::None);
+        Ok(Server(Arc::new(Inner { config: Arc::new(config), chooser, trust, clock, digest })))
+    }
+
+    /// Which certificate a host gets: an exact name, a wildcard of one label, the first.
+    pub fn certificate_for(&self, host: &[u8]) -> usize {
+        self.0.chooser.choose(host)
+    }
+
+    /// How many certificates there are.
+    pub fn certificates(&self) -> usize {
+        self.0.chooser.keys.len()
+    }
+
+    /// The certificate of a number that [`Server::certificate_for`] gave.
+    pub fn certificate(&self, number: usize) -> Option<&Credential> {
+        self.0.chooser.keys.get(number)
+    }
+
+    /// SHA-256 over all settings.
+    pub fn digest(&self) -> [u8; 32] {
+        self.0.digest
+    }
+
+    pub(super) fn config(&self) -> &Arc<ServerConfig> {
+        &self.0.config
+    }
+
+    pub(super) fn trust(&self) -> Option<&Trust> {
+        self.0.trust.as_ref()
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+}
+
+/// Chooses a certificate by name.
+#[derive(Debug)]
+struct Chooser {
+    keys: Vec<Credential>,
+    /// Exact names, and `.x` for `*.x`; of two certificates with one name the first counts.
+    names: HashMap<Box<str>, usize>,
+}
+
+impl Chooser {
+    fn new(keys: Vec<Credential>) -> Chooser {
+        let mut names = HashMap::new();
+        for (number, key) in keys.iter().enumerate() {
+            for name in key.names() {
+                names.entry(name.strip_prefix('*').unwrap_or(name).into()).or_insert(number);
+            }
+        }
+        Chooser { keys, names }
+    }
+
+    fn choose(&self, host: &[u8]) -> usize {
+        if self.keys.len() < 2 {
+            return 0;
+        }
+        let mut scratch = Vec::new();
+        let host = crate::host::normalise_host(host, &mut scratch).ok().and_then(|host| std::str::from_utf8(host).ok());
+        let Some(host) = host else { return 0 };
+        let exact = self.names.get(host);
+        let wildcard = || host.find('.').and_then(|dot| self.names.get(&host[dot..]));
+        exact.or_else(wildcard).copied().unwrap_or(0)
+    }
+}
+
+thread_local! {
+    /// The name that the hello asked for which rustls has just read: this interface of rustls tells it nobody else.
+    static ASKED: Cell<Option<Box<str>>> = const { Cell::new(None) };
+}
+
+/// The name that the hello asked for, once, when one was read on this thread since the last call.
+pub(super) fn asked() -> Option<Box<str>> {
+    ASKED.take()
+}
+
+impl ResolvesServerCert for Chooser {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        ASKED.set(hello.server_name().map(Box::from));
+        let number = hello.server_name().map_or(0, |name| self.choose(name.as_bytes()));
+        self.keys.get(number).map(|key| key.key().clone())
+    }
+}
