@@ -1,7 +1,6 @@
-//! What plans are compiled with beside the configuration: files, the time, the keys of tickets, a secret of the process.
+//! What plans are compiled with beside the configuration: files, the time, and the keys of tickets.
 
 use crate::files::{Contents, Files, Wanted};
-use crate::host;
 use crate::tickets::Tickets;
 use api::Resources;
 use plan::{Answers, World};
@@ -15,7 +14,6 @@ pub(crate) struct Around {
     clock: Clock,
     /// The keys of session tickets.
     pub(crate) tickets: Tickets,
-    seed: [u64; 2],
     /// The files of the configuration in force.
     pub(crate) files: Files,
 }
@@ -28,9 +26,8 @@ impl Around {
     pub(crate) fn new(resources: &Resources) -> std::io::Result<Around> {
         let clock = Clock::default();
         set(&clock);
-        let seed = [host::random_u64()?, host::random_u64()?];
         let tickets = Tickets::new(Instant::now())?;
-        Ok(Around { clock, tickets, seed, files: Files::read(Wanted::of(resources)) })
+        Ok(Around { clock, tickets, files: Files::read(Wanted::of(resources)) })
     }
 
     /// Sets the clock that certificates are held against.
@@ -42,11 +39,11 @@ impl Around {
     pub(crate) fn with(&self, answers: Answers, files: Contents) -> World {
         self.set_clock();
         let tickets = Some(self.tickets.keys().clone());
-        World { answers, files, clock: self.clock.clone(), tickets, seed: self.seed }
+        World { answers, files, clock: self.clock.clone(), tickets }
     }
 }
 
-/// The world of a plan that no core will use: its files and the time. With what is worth a word about the files.
+/// The world of a plan that no core will use: its files and the time.
 pub(crate) fn of_check(resources: &Resources) -> World {
     let files = Files::read(Wanted::of(resources));
     let clock = Clock::default();
