@@ -22,6 +22,7 @@ pub use envoy_types;
 pub use finding::Finding;
 pub use model::*;
 pub use process::{Process, process};
+pub use prost;
 pub use resources::Resources;
 pub use translate::{address::read as read_address, translate};
 

@@ -18,6 +18,8 @@ pub struct Document {
     pub access_log: Option<AccessLog>,
     /// The CPUs that cores run on.
     pub cores: Cores,
+    /// Who this proxy is.
+    pub identity: Option<Identity>,
 }
 
 /// Where something listens, or is reached: an IP address with a port, or the path of a unix socket.
@@ -40,6 +42,129 @@ pub struct Listener {
     pub idle_timeout: Option<Duration>,
     /// What is spoken here, and where it goes.
     pub protocol: Protocol,
+    /// TLS; plaintext if absent.
+    pub tls: Option<ListenerTls>,
+    /// Who may come.
+    pub policy: Policy,
+}
+
+/// `identity`: who this proxy is, by files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its certificate chain and key.
+    pub pair: KeyPair,
+    /// Whose identities count.
+    pub trust: Trust,
+}
+
+/// The files of a certificate chain and of its key, PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPair {
+    /// The chain, the leaf first.
+    pub certificate: String,
+    /// The leaf's key.
+    pub key: String,
+}
+
+/// `trust`: whose certificates count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trust {
+    /// Files of root certificates, PEM; never empty.
+    pub roots: Vec<String>,
+    /// Trust domains that they speak for; any if empty.
+    pub domains: Vec<String>,
+    /// A file of revocation lists, PEM.
+    pub crl: Option<String>,
+}
+
+/// `tls` of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// Chosen by SNI, the first is the default. Never empty.
+    pub certificates: Vec<KeyPair>,
+    /// Whether clients show certificates.
+    pub clients: Clients,
+    /// Whose certificates count; there unless `clients` is none.
+    pub trust: Option<Trust>,
+    /// Patterns of the identities that may come; anyone trusted if empty.
+    pub expect: Vec<String>,
+}
+
+/// `clients`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clients {
+    /// They are not asked for a certificate.
+    #[default]
+    None,
+    /// They may show one; a bad one fails the handshake.
+    Optional,
+    /// They must.
+    Required,
+    /// They must on TLS, and may come without TLS while a fleet migrates.
+    Migrate,
+}
+
+/// `tls` of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceTls {
+    /// Who may answer, any of them. Never empty.
+    pub expect: Vec<Expect>,
+    /// Whose certificates count; the system's roots if absent.
+    pub trust: Option<Trust>,
+    /// The name to ask for.
+    pub sni: Option<String>,
+    /// What is shown when asked for: the proxy's own identity.
+    pub pair: Option<KeyPair>,
+}
+
+/// Who answers for a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// A pattern of SPIFFE IDs.
+    Identity(String),
+    /// A DNS name.
+    Name(String),
+}
+
+/// `deny` and `allow` of a listener or a route.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Policy {
+    /// Whom one of these names is refused; the lists' absence and emptiness are the same.
+    pub deny: Vec<Rule>,
+    /// Whom none of these names is refused, if there are any.
+    pub allow: Vec<Rule>,
+}
+
+/// One entry of `deny` or `allow`: all that it says must hold. A list is any of its values; empty, it says nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rule {
+    /// Unique in its list.
+    pub name: String,
+    /// Patterns of SPIFFE IDs.
+    pub identities: Vec<String>,
+    /// Networks of the trusted client address.
+    pub sources: Vec<Network>,
+    /// Networks of the socket's address.
+    pub peers: Vec<Network>,
+    /// Methods.
+    pub methods: Vec<String>,
+    /// Normalised paths.
+    pub paths: Vec<PathMatch>,
+    /// Host names, as in `names`.
+    pub hosts: Vec<String>,
+    /// Header fields; names in lower case.
+    pub headers: Vec<(String, ValueMatch)>,
+    /// It only counts and logs what it would have refused.
+    pub dry_run: bool,
+}
+
+/// An address and how many of its bits count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The address; its other bits are zero.
+    pub address: std::net::IpAddr,
+    /// 0 to 32, or to 128.
+    pub bits: u8,
 }
 
 /// What a listener speaks.
@@ -56,6 +181,8 @@ pub enum Protocol {
 pub struct Http {
     /// What to believe and say about where a request came from.
     pub forwarded: Forwarded,
+    /// Services are told whom the client's certificate proves (`X-Forwarded-Client-Cert`).
+    pub client_certificate: bool,
     /// Never empty. The most specific name wins.
     pub hosts: Vec<Host>,
 }
@@ -112,6 +239,8 @@ pub struct Route {
     pub action: Action,
     /// Edits of the answer's head.
     pub response_headers: HeaderEdits,
+    /// Who may make them.
+    pub policy: Policy,
 }
 
 /// Which requests a route takes; all conditions must hold.
@@ -244,8 +373,10 @@ pub struct Service {
     pub balance: Balance,
     /// What may be under way at once.
     pub limits: ServiceLimits,
-    /// Until a connection stands.
+    /// Until a connection stands, TLS included.
     pub connect_timeout: Duration,
+    /// TLS towards it; plaintext if absent.
+    pub tls: Option<ServiceTls>,
 }
 
 /// Where a service runs: by address or by DNS name, not both.

@@ -2,24 +2,26 @@
 //! must agree with something else is checked as soon as both are known, so that each finding has its position.
 
 mod listener;
+mod policy;
 mod process;
 mod route;
 mod service;
+mod tls;
 
 use std::collections::{HashMap, HashSet};
 
 use crate::{
     finding::{At, Findings, nearest, quoted},
     keys::{self, Keys, Words},
-    model::{Address, Document, Listener, Target},
+    model::{Address, Document, Identity, Listener, Target},
     tree::{Entry, Node, Value},
     values,
 };
 
 const DOCUMENT: Words = Words {
     what: "the document",
-    known: &["listeners", "services", "limits", "admin", "access-log", "cores"],
-    later: &["identity", "daemon", "trust-domain", "groups", "tls", "deny", "allow", "quota", "cors"],
+    known: &["identity", "listeners", "services", "limits", "admin", "access-log", "cores"],
+    later: &["daemon", "trust-domain", "groups", "tls", "deny", "allow", "quota", "cors"],
 };
 
 /// What is known everywhere in a document.
@@ -30,6 +32,8 @@ struct Scope<'t> {
     services: &'t [Entry],
     /// Their names.
     names: HashSet<&'t str>,
+    /// Who this proxy is.
+    identity: Option<Identity>,
 }
 
 /// Reads a whole document. What could not be read is left out, and has left a finding.
@@ -39,7 +43,8 @@ pub(crate) fn document(root: &Node, file: &str, findings: &mut Findings) -> Opti
     let services = keys.node("services", findings);
     let services = services.map_or(&[][..], |n| keys::entries(n, "`services`", findings));
     let names = services.iter().map(|s| s.key.as_str()).collect();
-    let scope = Scope { file, services, names };
+    let identity = keys.read("identity", findings, |n, f| tls::identity(n, file, f));
+    let scope = Scope { file, services, names, identity };
     let limits = keys.read("limits", findings, process::limits).unwrap_or_default();
     let admin = keys.read("admin", findings, |n, f| process::admin(n, file, f));
     let listeners = keys.node("listeners", findings);
@@ -54,6 +59,7 @@ pub(crate) fn document(root: &Node, file: &str, findings: &mut Findings) -> Opti
         admin,
         access_log: keys.read("access-log", findings, |n, f| process::access_log(n, file, f)),
         cores: keys.read("cores", findings, process::cores).unwrap_or_default(),
+        identity: scope.identity,
     })
 }
 

@@ -12,30 +12,25 @@ pub(crate) struct Client {
     /// Bytes that have arrived and were not taken.
     pub(crate) input: Option<Buf>,
     pub(crate) source: Source,
-    /// What a PROXY header said; kept for when the connection rests.
-    pub(crate) proxied: Option<Box<SocketAddr>>,
 }
 
 /// The client's address, and in words: `IP:port`, of which the first part is the IP. Empty on a unix socket.
 #[derive(Clone, Copy)]
 pub(crate) struct Source {
-    /// What a PROXY header said, where one is wanted; the socket's otherwise.
-    pub(crate) address: Option<SocketAddr>,
-    /// The socket's.
-    pub(crate) direct: Option<SocketAddr>,
+    address: Option<SocketAddr>,
     text: [u8; 56],
     ip: u8,
     all: u8,
 }
 
 impl Client {
-    pub(crate) fn new(stream: Stream, proxied: Option<Box<SocketAddr>>) -> Client {
-        let source = Source::of(stream.address(), proxied.as_deref().copied());
-        Client { stream, input: None, source, proxied }
+    pub(crate) fn new(stream: Stream) -> Client {
+        let source = Source::of(stream.address());
+        Client { stream, input: None, source }
     }
 
     pub(crate) fn plain(socket: Socket) -> Client {
-        Client::new(Stream::plain(socket), None)
+        Client::new(Stream::plain(socket))
     }
 
     /// What policy may ask about it.
@@ -43,7 +38,7 @@ impl Client {
         Peer {
             identity: self.identity(),
             address: self.source.address.map(|address| address.ip()),
-            direct: self.source.direct.map(|address| address.ip()),
+            direct: self.source.address.map(|address| address.ip()),
         }
     }
 
@@ -66,10 +61,9 @@ impl Client {
 }
 
 impl Source {
-    pub(crate) fn of(direct: Option<SocketAddr>, proxied: Option<SocketAddr>) -> Source {
+    pub(crate) fn of(address: Option<SocketAddr>) -> Source {
         use std::io::Write;
-        let address = proxied.or(direct);
-        let mut source = Source { address, direct, text: [0; 56], ip: 0, all: 0 };
+        let mut source = Source { address, text: [0; 56], ip: 0, all: 0 };
         if let Some(address) = address {
             let mut rest = &mut source.text[..];
             let _ = write!(rest, "{}", address.ip());

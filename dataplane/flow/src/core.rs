@@ -1,7 +1,7 @@
 //! A core as its tasks see it: the newest plan with what this core keeps for it, the idle connections, the counters.
 
 use crate::client::Client;
-use crate::counters::{Counters, Series};
+use crate::counters::{Counters, RuleCounts, Series};
 use crate::ending::{Blame, Ending};
 use crate::order::{Order, Process, Start};
 use crate::port::{self, Port};
@@ -12,7 +12,6 @@ use plan::{Action, Decision, ListenerId, Plan, SeriesId};
 use ring::between;
 use ring::{TaskId, Wake};
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use wire::h1::Head;
@@ -62,7 +61,6 @@ pub(crate) struct Current {
 pub(crate) struct Idle {
     pub(crate) stream: Stream,
     pub(crate) port: Rc<Port>,
-    pub(crate) proxied: Option<Box<SocketAddr>>,
 }
 
 impl Idle {
@@ -117,7 +115,7 @@ async fn attend_idle(core: Rc<Core>) {
             if idle.stream.heard_nothing() {
                 port::hang_up(&core, idle.stream);
             } else {
-                let client = Client::new(idle.stream, idle.proxied);
+                let client = Client::new(idle.stream);
                 ring::spawn(crate::http::serve(core.clone(), idle.port, client));
             }
         }
@@ -146,7 +144,7 @@ impl Core {
     pub(crate) fn rest(&self, port: Rc<Port>, client: Client, until_ns: u64) {
         self.counters.downstream_idle.add(1);
         let mut idle = self.idle.borrow_mut();
-        let token = idle.insert(Idle { stream: client.stream, port, proxied: client.proxied });
+        let token = idle.insert(Idle { stream: client.stream, port });
         if let Some(entry) = idle.get(token) {
             entry.stream.watch(token, until_ns);
         }
@@ -156,7 +154,7 @@ impl Core {
     pub(crate) fn count_pair(&self, identity: Option<&str>, service: &str, status: u16) {
         if let Some(identity) = identity {
             let pairs = &self.process.pairs;
-            pairs.record(self.index, pairs.intern(identity, service), status);
+            self.counters.pairs.record(pairs.intern(identity, service), status);
         }
     }
 
@@ -254,7 +252,7 @@ impl Current {
     pub(crate) fn http(&self, id: ListenerId) -> Option<&plan::Http> {
         match &self.plan.listener(id).kind {
             plan::Kind::Http(http) => Some(http),
-            plan::Kind::Tcp(_) | plan::Kind::Passthrough(_) => None,
+            plan::Kind::Tcp(_) => None,
         }
     }
 

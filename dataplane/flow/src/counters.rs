@@ -8,6 +8,7 @@ pub use rules::{RuleCore, RuleCounts, RuleSum};
 
 use crate::ending::{Ending, LABELS};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use wire::tls::Failure;
 
 /// Upper bounds of the latency histogram's buckets, seconds; the last bucket has none.
 pub const LATENCY_BOUNDS_S: [f64; 16] =
@@ -100,14 +101,22 @@ pub struct Counters {
     pub upstream_handshake_failures: [Count; FAILURES],
     /// Connections that came in plain where TLS is offered too (`clients: migrate`).
     pub plaintext: Count,
-    /// Requests that a quota refused.
-    pub quota_refused: Count,
     /// Requests by the client's identity and the service.
     pub pairs: PairCounts,
     endings: [Count; LABELS.len()],
 }
 
 impl Counters {
+    /// Counts a handshake with a client that failed.
+    pub(crate) fn handshake_failed(&self, failure: Failure) {
+        self.handshake_failures[failure.index()].add(1);
+    }
+
+    /// Counts a handshake with an endpoint that failed.
+    pub(crate) fn upstream_handshake_failed(&self, failure: Failure) {
+        self.upstream_handshake_failures[failure.index()].add(1);
+    }
+
     /// Counts an ending.
     #[inline]
     pub fn ended(&self, ending: Ending) {

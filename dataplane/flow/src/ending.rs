@@ -70,24 +70,16 @@ pub enum Ending {
     Drained,
     /// Policy does not let the request, the connection or (under a later plan) the tunnel in: 403.
     Denied,
-    /// The client has used up a quota: 429.
-    QuotaExceeded,
-    /// A CORS preflight that was answered here.
-    Preflight,
     /// The host is another certificate's than the one that the handshake asked for: 421 (RFC 9110 section 15.5.20).
     Misdirected,
     /// A connection whose TLS handshake came to nothing.
     HandshakeFailed(Failure),
-    /// A connection without the PROXY header that it must begin with, or from somebody who may not send one.
-    ProxyHeader,
     /// TLS with the endpoint could not be agreed upon: 503.
     UpstreamTls(Failure),
-    /// A connection to pass through whose ClientHello is malformed, did not come in time, or names no host that is served.
-    PassthroughRefused,
 }
 
 /// All labels, in the order of [`Ending::index`].
-pub const LABELS: [&str; 32] = [
+pub const LABELS: [&str; 28] = [
     "complete",
     "responded",
     "redirected",
@@ -113,13 +105,9 @@ pub const LABELS: [&str; 32] = [
     "tunnel_upstream_reset",
     "drained",
     "denied",
-    "quota_exceeded",
-    "preflight",
     "misdirected",
     "handshake_failed",
-    "proxy_header",
     "upstream_tls",
-    "passthrough_refused",
 ];
 
 impl Ending {
@@ -151,13 +139,9 @@ impl Ending {
             Ending::TunnelUpstreamReset => 22,
             Ending::Drained => 23,
             Ending::Denied => 24,
-            Ending::QuotaExceeded => 25,
-            Ending::Preflight => 26,
-            Ending::Misdirected => 27,
-            Ending::HandshakeFailed(_) => 28,
-            Ending::ProxyHeader => 29,
-            Ending::UpstreamTls(_) => 30,
-            Ending::PassthroughRefused => 31,
+            Ending::Misdirected => 25,
+            Ending::HandshakeFailed(_) => 26,
+            Ending::UpstreamTls(_) => 27,
         }
     }
 
@@ -169,7 +153,7 @@ impl Ending {
     /// Whose doing it is.
     pub fn blame(self) -> Blame {
         match self {
-            Ending::Complete | Ending::Responded | Ending::Redirected | Ending::TunnelClosed | Ending::Preflight => Blame::Nobody,
+            Ending::Complete | Ending::Responded | Ending::Redirected | Ending::TunnelClosed => Blame::Nobody,
             Ending::NoRoute
             | Ending::Refused(_)
             | Ending::BodyTooLarge
@@ -179,11 +163,8 @@ impl Ending {
             | Ending::TunnelIdle
             | Ending::TunnelClientReset
             | Ending::Denied
-            | Ending::QuotaExceeded
             | Ending::Misdirected
-            | Ending::HandshakeFailed(_)
-            | Ending::ProxyHeader
-            | Ending::PassthroughRefused => Blame::Downstream,
+            | Ending::HandshakeFailed(_) => Blame::Downstream,
             Ending::ConnectFailed
             | Ending::ConnectTimeout
             | Ending::UpstreamReset
@@ -206,7 +187,6 @@ impl Ending {
             Ending::RequestTimeout => Some(408),
             Ending::Denied => Some(403),
             Ending::Misdirected => Some(421),
-            Ending::QuotaExceeded => Some(429),
             Ending::UpstreamReset | Ending::UpstreamInvalid(_) | Ending::UpstreamUnasked => Some(502),
             Ending::UnknownService
             | Ending::NoEndpoint
@@ -236,7 +216,6 @@ impl Ending {
             Ending::UpstreamUnasked => "the service's answer was not asked for",
             Ending::UpstreamTimeout => "the service did not answer in time",
             Ending::Denied => "not allowed",
-            Ending::QuotaExceeded => "too many requests",
             Ending::Misdirected => "the connection is for another host",
             Ending::UpstreamTls(_) => "no secure connection to the service",
             other => other.label(),

@@ -12,7 +12,6 @@ mod greet;
 mod http;
 pub mod log;
 mod order;
-mod passthrough;
 mod port;
 mod pump;
 mod stream;

@@ -3,8 +3,8 @@
 //! A port outlives the plans that name its address. One whose listener is gone, or that drains, is accepted empty, then
 //! closed; its connections end with the request under way.
 
-use crate::core::{Core, Current};
 use crate::client::Client;
+use crate::core::{Core, Current};
 use crate::stream::Stream;
 use plan::{Kind, ListenerId, Transport};
 use ring::{Bound, Listener, Socket, TaskId};
@@ -38,7 +38,6 @@ pub(crate) struct Port {
 enum Speaks {
     Http,
     Tcp,
-    Passthrough,
 }
 
 impl Port {
@@ -91,13 +90,12 @@ fn speaks(listener: &plan::Listener) -> Speaks {
     match listener.kind {
         Kind::Http(_) => Speaks::Http,
         Kind::Tcp(_) => Speaks::Tcp,
-        Kind::Passthrough(_) => Speaks::Passthrough,
     }
 }
 
-/// Something stands before what is spoken: a PROXY header, a TLS handshake.
+/// A TLS handshake stands before what is spoken.
 fn is_greeted(listener: &plan::Listener) -> bool {
-    listener.proxy_protocol.is_some() || !matches!(listener.transport, Transport::Plain)
+    !matches!(listener.transport, Transport::Plain)
 }
 
 async fn accept(core: Rc<Core>, port: Rc<Port>, listener: Listener) {
@@ -157,7 +155,6 @@ pub(crate) fn serve(core: &Rc<Core>, port: &Rc<Port>, client: Client) {
     match port.speaks {
         Speaks::Http => ring::spawn(crate::http::serve(core, port_of_it, client)),
         Speaks::Tcp => ring::spawn(crate::tcp::serve(core, port_of_it, client)),
-        Speaks::Passthrough => ring::spawn(crate::passthrough::serve(core, port_of_it, client)),
     };
 }
 

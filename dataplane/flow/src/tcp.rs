@@ -38,7 +38,6 @@ pub(crate) async fn pass(
     let listener = current.plan.listener(decision.listener);
     let idle_ns = match &listener.kind {
         Kind::Tcp(tcp) => tcp.idle_timeout_ns,
-        Kind::Passthrough(passthrough) => passthrough.idle_timeout_ns,
         Kind::Http(_) => FOREVER_NS,
     };
     current.count_rules(core, &decision);
@@ -55,7 +54,8 @@ pub(crate) async fn pass(
                 let listener = weak.upgrade().and_then(|port| port.listener.get());
                 listener.is_none_or(|listener| permitted(plan, listener, client))
             };
-            let sides = [tunnel::Side { stream: &client.stream, input }, tunnel::Side { stream: up.stream(), input: None }];
+            let sides =
+                [tunnel::Side { stream: &client.stream, input }, tunnel::Side { stream: up.stream(), input: None }];
             let (ending, carried) = tunnel::run(core, sides, idle_ns, permitted).await;
             let outcome = if ending == Ending::TunnelUpstreamReset { Outcome::Failure } else { Outcome::Success };
             up.finish(0, outcome);
@@ -92,7 +92,6 @@ async fn connect(
     let forward = match decision.action {
         Action::Forward(forward) => forward,
         Action::Denied => return Err(Ending::Denied),
-        Action::NotFound => return Err(Ending::PassthroughRefused),
         _ => return Err(Ending::UnknownService),
     };
     let mut tried = Tried::default();

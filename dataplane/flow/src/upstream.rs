@@ -4,14 +4,14 @@
 //! its core's line; the core enters itself as wanting in the service's budget and rings a core that holds idle
 //! connections; that core gives one up, and whoever gives one up rings a core that wants (DESIGN section 3).
 
+use crate::client::Client;
 use crate::core::{Core, Current, UPSTREAM_TOKEN};
-use crate::client::{Client, Source};
 use crate::ending::Ending;
 use crate::stream::{self, Broken, Stream};
 use balance::{Budget, Endpoint, InFlight, Outcome, Permit};
-use plan::{Forward, Plan, ProxyVersion, ServiceId};
+use plan::{Forward, Plan, ServiceId};
 use ring::host::Address;
-use ring::{Buf, Error, Message, OutBuf, TaskId};
+use ring::{Buf, Error, TaskId};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};
 use std::ops::Deref;
@@ -31,8 +31,6 @@ pub(crate) struct Upstreams {
     budget: Rc<Arc<Budget>>,
     connect_timeout_ns: u64,
     tls: Option<wire::tls::Client>,
-    /// Connections begin with a PROXY header, and so are one client's.
-    proxy_protocol: Option<ProxyVersion>,
     pools: Vec<Rc<Pool>>,
     line: Line,
 }
@@ -123,7 +121,7 @@ pub(crate) fn carry(before: Option<&Current>, plan: &Plan) -> Vec<Upstreams> {
             // What was connected to when other ends were trusted is not gone on with.
             let old = old(&service.name).filter(|old| {
                 let who = |tls: &Option<wire::tls::Client>| tls.as_ref().map(wire::tls::Client::peer_digest);
-                who(&old.tls) == who(&service.tls) && old.proxy_protocol == service.proxy_protocol
+                who(&old.tls) == who(&service.tls)
             });
             let pool = |endpoint: &Arc<Endpoint>| {
                 let kept = old.and_then(|old| old.pools.iter().find(|pool| Arc::ptr_eq(&pool.endpoint, endpoint)));
@@ -135,7 +133,6 @@ pub(crate) fn carry(before: Option<&Current>, plan: &Plan) -> Vec<Upstreams> {
                 budget: Rc::new(service.balance.budget().clone()),
                 connect_timeout_ns: service.connect_timeout_ns,
                 tls: service.tls.clone(),
-                proxy_protocol: service.proxy_protocol,
                 service: service.balance.clone(),
             }
         })
@@ -224,7 +221,7 @@ pub(crate) async fn connection(
             }
             Granted::New(grant) => {
                 let until_ns = until_ns.min(begun.saturating_add(connect_ns));
-                (open(grant, upstreams, pool, &client.source, until_ns).await, false)
+                (open(grant, upstreams, pool, until_ns).await, false)
             }
         };
         match link {
@@ -277,14 +274,8 @@ impl Tried {
     }
 }
 
-/// Opens a connection: TCP, the PROXY header where the service wants one, TLS where it has it.
-async fn open(
-    grant: Grant,
-    upstreams: &Upstreams,
-    pool: &Pool,
-    source: &Source,
-    until_ns: u64,
-) -> Result<Link, Broken> {
+/// Opens a connection: TCP, and TLS where the service has it.
+async fn open(grant: Grant, upstreams: &Upstreams, pool: &Pool, until_ns: u64) -> Result<Link, Broken> {
     let counters = &grant.core.counters;
     let result = match &pool.address {
         Some(address) => ring::connect(address, until_ns).await,
@@ -295,17 +286,6 @@ async fn open(
         Err(_) => counters.connect_failures.add(1),
     }
     let socket = result.map_err(Broken::Lost)?;
-    if let Some(version) = upstreams.proxy_protocol {
-        let mut out = OutBuf::new();
-        let (from, to) = (source.address, socket.peer());
-        match version {
-            ProxyVersion::V1 => wire::proxy::write_v1(&mut out, from, to),
-            ProxyVersion::V2 => wire::proxy::write_v2(&mut out, from, to),
-        }
-        let mut message = Message::new();
-        message.out(out);
-        socket.send(&mut message, until_ns).await.map_err(Broken::Lost)?;
-    }
     let Some(client) = &upstreams.tls else { return Ok(Link { stream: Stream::plain(socket), grant }) };
     // Boxed: a handshake's states are large, and seldom.
     match Box::pin(stream::connect(socket, client, until_ns)).await {
@@ -487,7 +467,7 @@ impl Upstream {
     pub(crate) fn keep(self, core: &Core, current: &Current, service: ServiceId) {
         let Upstream { link, input, pool, .. } = self;
         let upstreams = &current.services[service.0 as usize];
-        let reusable = input.is_none() && link.stream.is_quiet() && upstreams.proxy_protocol.is_none();
+        let reusable = input.is_none() && link.stream.is_quiet();
         if !reusable || core.draining.get() || pool.retired.get() {
             return;
         }

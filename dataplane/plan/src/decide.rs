@@ -2,7 +2,6 @@
 
 use crate::decision::{Action, Decision, Forward, Redirect, Respond};
 use crate::policy::{self, Asked, ListId, Permit};
-use crate::quota::MOST_QUOTAS;
 use crate::rewrite::PathRewrite;
 use crate::{
     Destination, FOREVER_NS, Http, Kind, ListenerId, Peer, Plan, Route, RouteAction, RouteForward, RouteId, SeriesId,
@@ -52,19 +51,8 @@ impl Plan {
         let found = self.find(http, request, cache);
         let route = found.map(|id| self.route(id));
         decision.route = found;
-        if let Some(index) = route.and_then(|route| route.cors) {
-            let (id, preflight) = self.judge_origin(index, request, &mut cache.matching);
-            decision.cors = Some(id);
-            if preflight {
-                decision.action = Action::Preflight(id);
-                return decision;
-            }
-        }
-        let (policy, quotas) = match route {
-            Some(route) => (&route.policy, &route.quotas),
-            None => (&http.policy, &http.quotas),
-        };
-        let mut asked = Asked::new(request, http.forwarded.trusted_hops, &mut cache.host);
+        let policy = route.map_or(&http.policy, |route| &route.policy);
+        let mut asked = Asked::new(request, http.forwarded.trusted_hops);
         let verdict = policy::judge(self, policy, &mut asked, &mut cache.matching);
         (decision.rule, decision.dry_run) = (verdict.rule, verdict.dry_run);
         let Some(permit) = verdict.permit else {
@@ -72,9 +60,6 @@ impl Plan {
             decision.action = Action::Denied;
             return decision;
         };
-        if !quotas.is_empty() {
-            decision.quotas = self.uses(quotas, &mut asked);
-        }
         let Some(route) = route else { return decision };
         (decision.series, decision.action) = match &route.action {
             RouteAction::Forward(forward) => forwarded(route, forward, request, random, permit, &mut cache.text),
@@ -96,23 +81,6 @@ impl Plan {
         }
     }
 
-    /// Where a connection goes whose ClientHello asks for `name` (none: it asks for none). The answer is `Forward`,
-    /// `UnknownService` or `Denied`, or `NotFound` when no host has the name or the listener does not pass TLS through.
-    pub fn decide_passthrough(
-        &self,
-        listener: ListenerId,
-        name: Option<&str>,
-        peer: &Peer<'_>,
-        random: u64,
-    ) -> Decision {
-        let nowhere = Decision::new(listener, self.listener(listener).unrouted);
-        let Kind::Passthrough(passthrough) = &self.listener(listener).kind else { return nowhere };
-        match passthrough.hosts.find(name.unwrap_or_default().as_bytes(), &mut Vec::new()) {
-            Some(host) => self.bytes(listener, &host.policy, peer, &host.to, passthrough.retries, random),
-            None => nowhere,
-        }
-    }
-
     /// What is done with bytes that nobody reads.
     fn bytes(
         &self,
@@ -124,8 +92,8 @@ impl Plan {
         random: u64,
     ) -> Decision {
         let mut decision = Decision::new(listener, self.listener(listener).unrouted);
-        let (request, mut host) = (Request::of_bytes(peer), Vec::new());
-        let mut asked = Asked::new(&request, 0, &mut host);
+        let request = Request::of_bytes(peer);
+        let mut asked = Asked::new(&request, 0);
         let verdict = policy::judge(self, policy, &mut asked, &mut policy::Scratch::default());
         (decision.rule, decision.dry_run) = (verdict.rule, verdict.dry_run);
         let Some(permit) = verdict.permit else {
@@ -163,16 +131,7 @@ impl Plan {
 impl Decision {
     /// That nothing is done.
     fn new(listener: ListenerId, series: SeriesId) -> Decision {
-        Decision {
-            listener,
-            route: None,
-            series,
-            action: Action::NotFound,
-            rule: None,
-            dry_run: None,
-            quotas: [None; MOST_QUOTAS],
-            cors: None,
-        }
+        Decision { listener, route: None, series, action: Action::NotFound, rule: None, dry_run: None }
     }
 }
 

@@ -1,8 +1,6 @@
 //! What the configuration says about one request, as a value: small, copyable, printable.
 
-use crate::cors::CorsId;
 use crate::policy::{Permit, RuleId};
-use crate::quota::{MOST_QUOTAS, QuotaUse};
 use crate::{FOREVER_NS, ListenerId, Plan, RouteId, SeriesId, ServiceId};
 use std::fmt;
 
@@ -21,10 +19,6 @@ pub struct Decision {
     pub rule: Option<RuleId>,
     /// The first rule that would have refused, were it enforced.
     pub dry_run: Option<RuleId>,
-    /// What is taken of quotas: see `Plan::take_quotas`.
-    pub quotas: [Option<QuotaUse>; MOST_QUOTAS],
-    /// What the answer says to browsers: see `Plan::cors_lines`.
-    pub cors: Option<CorsId>,
 }
 
 /// What is to be done with a request.
@@ -42,8 +36,6 @@ pub enum Action {
     UnknownService(Permit),
     /// Policy refuses it, by `Decision::rule`: 403.
     Denied,
-    /// It is a browser's question about another request: 200 with `Plan::preflight_lines`.
-    Preflight(CorsId),
 }
 
 /// How a request is forwarded.
@@ -152,7 +144,6 @@ impl Show<'_> {
             Action::Respond(respond) => write!(f, ": respond {}", respond.status),
             Action::NotFound => f.write_str(": no route, 404"),
             Action::Denied => f.write_str(": denied, 403"),
-            Action::Preflight(_) => f.write_str(": preflight, 200"),
             Action::UnknownService(_) => {
                 write!(f, ": unknown service {}, 503", self.plan.series[self.decision.series.0 as usize].service)
             }

@@ -52,18 +52,6 @@ fn listener(json: &mut Json, plan: &Plan, listener: &Listener) {
                 json.key("retries").number(tcp.retries.into());
                 destination(json.key("to"), plan, &tcp.to);
             }
-            Kind::Passthrough(passthrough) => {
-                json.key("protocol").text("tls-passthrough");
-                json.limit("idle_timeout_ms", passthrough.idle_timeout_ns);
-                json.key("access_log").boolean(passthrough.access_log);
-                json.key("retries").number(passthrough.retries.into());
-                json.key("hosts").list(passthrough.hosts.iter(), |json, host| {
-                    json.object(|json| {
-                        json.key("names").list(&host.names, |json, name| json.text(name));
-                        destination(json.key("to"), plan, &host.to);
-                    });
-                });
-            }
         }
     });
 }

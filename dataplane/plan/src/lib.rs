@@ -6,7 +6,6 @@
 #![forbid(unsafe_code)]
 
 mod compile;
-mod cors;
 mod decide;
 mod decision;
 mod edits;
@@ -16,13 +15,10 @@ mod index;
 mod json;
 mod matcher;
 mod networks;
-pub mod outside;
 mod peer;
 mod policy;
-mod quota;
 mod regex;
 mod rewrite;
-mod siphash;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -30,7 +26,6 @@ mod world;
 
 pub use api::{Forwarded, ForwardedMode};
 pub use compile::{Answers, Name, Rejection, compile};
-pub use cors::{Cors, CorsId};
 pub use decide::{Cache, Request};
 pub use decision::{Action, Decision, Forward, Redirect, Respond, Show};
 pub use edits::Edits;
@@ -38,13 +33,12 @@ pub use explain::Explanation;
 pub use networks::Networks;
 pub use peer::{Peer, source};
 pub use policy::{Permit, RuleId, RuleKey};
-pub use quota::{Limited, MOST_QUOTAS, Quota, QuotaId, QuotaKey, QuotaUse};
-pub use world::World;
+pub use world::{Files, World};
 
-use outside::{Client, Server};
 use policy::ListId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use wire::tls::{Client, Server};
 
 /// A duration in nanoseconds that stands for "no limit".
 pub const FOREVER_NS: u64 = u64::MAX;
@@ -64,16 +58,12 @@ pub struct Plan {
     pub series: Vec<SeriesKey>,
     /// What refusals and dry runs are counted under, by `RuleId`.
     pub rules: Vec<RuleKey>,
-    /// The quotas, by `QuotaId`.
-    pub quotas: Vec<Quota>,
     /// Settings that were read but have no effect here, as `kind/name: field`. Nothing that allows or denies is among them.
     pub ignored: Vec<String>,
     routes: Vec<Route>,
     regexes: regex::Regexes,
     lists: Vec<policy::List>,
-    cors: Vec<Cors>,
     certificates: Vec<Certificate>,
-    seed: [u64; 2],
     names: BTreeSet<Name>,
 }
 
@@ -118,11 +108,6 @@ pub struct Listener {
     pub unrouted: SeriesId,
     /// Whether connections begin with TLS.
     pub transport: Transport,
-    /// Connections begin with a PROXY header, and come from these addresses; others are refused. None: there is no header.
-    pub proxy_protocol: Option<Networks>,
-    /// For all that comes before the first byte of a request or of a stream: PROXY header, handshake, ClientHello;
-    /// nanoseconds, `FOREVER_NS` for none.
-    pub opening_timeout_ns: u64,
 }
 
 /// What carries a listener's protocol.
@@ -143,8 +128,6 @@ pub enum Kind {
     Http(Http),
     /// Bytes.
     Tcp(Tcp),
-    /// TLS that is not ours: bytes, by the name that the ClientHello asks for.
-    Passthrough(Passthrough),
 }
 
 /// An HTTP listener's settings.
@@ -168,7 +151,6 @@ pub struct Http {
     pub(crate) hosts: hosts::Hosts,
     /// The lists that requests without a route are held against.
     pub(crate) policy: Box<[ListId]>,
-    pub(crate) quotas: Box<[QuotaId]>,
 }
 
 /// A TCP listener's settings.
@@ -182,26 +164,6 @@ pub struct Tcp {
     pub access_log: bool,
     /// How many more attempts may follow a failed connect.
     pub retries: u8,
-    pub(crate) policy: Box<[ListId]>,
-}
-
-/// The settings of a listener that passes TLS through.
-#[derive(Debug)]
-pub struct Passthrough {
-    /// Without a byte either way, nanoseconds; `FOREVER_NS` for none.
-    pub idle_timeout_ns: u64,
-    /// Connections are logged.
-    pub access_log: bool,
-    /// How many more attempts may follow a failed connect.
-    pub retries: u8,
-    pub(crate) hosts: hosts::Names<PassthroughHost>,
-}
-
-/// Where the connections for some names go.
-#[derive(Debug)]
-pub(crate) struct PassthroughHost {
-    pub(crate) names: Vec<Box<str>>,
-    pub(crate) to: Destination,
     pub(crate) policy: Box<[ListId]>,
 }
 
@@ -223,9 +185,6 @@ pub struct Route {
     /// The series of answers that the route gives by itself.
     pub(crate) series: SeriesId,
     pub(crate) policy: Box<[ListId]>,
-    /// The listener's, then its own.
-    pub(crate) quotas: Box<[QuotaId]>,
-    pub(crate) cors: Option<u32>,
 }
 
 /// What a route does.
@@ -271,17 +230,6 @@ pub struct Service {
     pub connect_timeout_ns: u64,
     /// TLS towards it; the same value as in the previous plan while its settings are the same.
     pub tls: Option<Client>,
-    /// Connections to it begin with a PROXY header.
-    pub proxy_protocol: Option<ProxyVersion>,
-}
-
-/// Which form of the PROXY header is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProxyVersion {
-    /// A line of text.
-    V1,
-    /// Binary.
-    V2,
 }
 
 /// A certificate, or a bundle of them, that the plan holds.
@@ -304,6 +252,26 @@ pub enum CertificateKind {
     Own,
     /// To judge others by.
     Trust,
+}
+
+impl Transport {
+    /// The TLS server, where there is TLS.
+    pub fn server(&self) -> Option<&Server> {
+        match self {
+            Transport::Plain => None,
+            Transport::Tls(server) | Transport::Migrate(server) => Some(server),
+        }
+    }
+}
+
+impl Listener {
+    /// What comes through it is logged.
+    pub fn logs(&self) -> bool {
+        match &self.kind {
+            Kind::Http(http) => http.access_log,
+            Kind::Tcp(tcp) => tcp.access_log,
+        }
+    }
 }
 
 impl Plan {

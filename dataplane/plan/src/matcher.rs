@@ -3,7 +3,6 @@
 use crate::decide::Request;
 use crate::index::Key;
 use crate::regex::{Caches, RegexId, Regexes};
-use std::fmt;
 use wire::h1::head::Method;
 
 /// What a route matches.
@@ -270,44 +269,5 @@ impl Test {
             Test::Contains(_) => 2,
             _ => 0,
         }
-    }
-}
-
-/// A test on its way to a reader.
-pub(crate) struct ShowTest<'a> {
-    pub(crate) test: &'a Test,
-    pub(crate) regexes: &'a Regexes,
-}
-
-impl fmt::Display for ShowTest<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.test {
-            Test::Present => f.write_str("present"),
-            Test::Absent => f.write_str("absent"),
-            Test::Exact(text) => write!(f, "{}", text.escape_ascii()),
-            Test::ExactIgnoringCase(text) => write!(f, "{} (any case)", text.escape_ascii()),
-            Test::Prefix(text) => write!(f, "{}...", text.escape_ascii()),
-            Test::Suffix(text) => write!(f, "...{}", text.escape_ascii()),
-            Test::Contains(text) => write!(f, "...{}...", text.escape_ascii()),
-            Test::Regex(regex) => write!(f, "/{}/", self.regexes.pattern(*regex)),
-        }
-    }
-}
-
-/// A condition on a field on its way to a reader.
-pub(crate) struct ShowField<'a> {
-    pub(crate) field: &'a FieldMatch,
-    pub(crate) regexes: &'a Regexes,
-}
-
-impl fmt::Display for ShowField<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match &self.field.part {
-            Part::Field(name) => name,
-            Part::Authority => ":authority",
-            Part::Method => ":method",
-        };
-        let not = if self.field.invert { " not" } else { "" };
-        write!(f, "{name}{not} {}", ShowTest { test: &self.field.test, regexes: self.regexes })
     }
 }

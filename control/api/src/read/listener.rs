@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Scope, route, targets};
+use super::{Scope, policy, route, targets, tls};
 use crate::{
     finding::{At, Findings},
     keys::{self, Keys, Words},
@@ -13,10 +13,11 @@ use crate::{
 
 const LISTENER: Words = Words {
     what: "a listener",
-    known: &["address", "protocol", "hosts", "routes", "to", "forwarded", "idle-timeout"],
-    later: &["tls", "deny", "allow", "proxy-protocol", "quota", "cors"],
+    known: &["address", "protocol", "tls", "deny", "allow", "hosts", "routes", "to", "forwarded", "idle-timeout"],
+    later: &["proxy-protocol", "quota", "cors"],
 };
-const FORWARDED: Words = Words { what: "`forwarded`", known: &["trusted-hops", "mode"], later: &[] };
+const FORWARDED: Words =
+    Words { what: "`forwarded`", known: &["trusted-hops", "mode", "client-certificate"], later: &[] };
 const HOST: Words =
     Words { what: "a host", known: &["names", "routes"], later: &["tls", "deny", "allow", "quota", "cors"] };
 
@@ -45,7 +46,13 @@ pub(super) fn listener(entry: &Entry, scope: &Scope<'_>, findings: &mut Findings
         Kind::Http => Protocol::Http(http(&keys, scope, findings)),
         Kind::Tcp => Protocol::Tcp(tcp(&keys, scope, findings)?),
     };
-    Some(Listener { name: name?.to_owned(), address: address?, idle_timeout, protocol })
+    let tls = keys.read("tls", findings, |n, f| tls::listener(n, scope, f));
+    let words = if matches!(protocol, Protocol::Http(_)) { policy::Words::Http } else { policy::Words::Tcp };
+    let policy = policy::policy(&keys, words, findings);
+    if tls.is_none() && keys.at("tls").is_none() {
+        policy::needs_identity(&keys, &policy, findings);
+    }
+    Some(Listener { name: name?.to_owned(), address: address?, idle_timeout, protocol, tls, policy })
 }
 
 /// `protocol`
@@ -68,7 +75,8 @@ fn http(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Http {
         Some(node) => hosts(node, &mut position, scope, findings),
         None => keys.node("routes", findings).map(|n| any(n, &mut position, findings)).into_iter().collect(),
     };
-    Http { forwarded: keys.read("forwarded", findings, forwarded).unwrap_or_default(), hosts }
+    let (forwarded, client_certificate) = keys.read("forwarded", findings, forwarded).unwrap_or_default();
+    Http { forwarded, client_certificate, hosts }
 }
 
 fn tcp(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Option<Vec<crate::model::Target>> {
@@ -79,15 +87,16 @@ fn tcp(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Option<Ve
 }
 
 /// `forwarded`
-fn forwarded(node: &Node, findings: &mut Findings) -> Option<Forwarded> {
+fn forwarded(node: &Node, findings: &mut Findings) -> Option<(Forwarded, bool)> {
     let modes = [ForwardedMode::Append, ForwardedMode::Replace, ForwardedMode::Keep];
     let modes = modes.map(|mode| (mode.word(), mode));
     let keys = Keys::open(node, &FORWARDED, findings)?;
     let hops = |n: &Node, f: &mut Findings| values::number(n, "`trusted-hops`", 0, 100, f);
-    Some(Forwarded {
+    let forwarded = Forwarded {
         trusted_hops: keys.read("trusted-hops", findings, hops).unwrap_or_default(),
         mode: keys.read("mode", findings, |n, f| keys::word(n, &modes, &[], f)).unwrap_or_default(),
-    })
+    };
+    Some((forwarded, keys.read("client-certificate", findings, values::boolean).unwrap_or_default()))
 }
 
 /// `hosts`: a name stands once in a listener.

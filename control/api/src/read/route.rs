@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use super::{Scope, targets};
+use super::{Scope, policy, targets};
 use crate::{
     finding::{At, Findings, quoted},
     keys::{self, Keys, Words},
@@ -24,8 +24,10 @@ const ROUTE: Words = Words {
         "request-headers",
         "response-headers",
         "rewrite",
+        "deny",
+        "allow",
     ],
-    later: &["allow", "deny", "quota", "cors", "mirror"],
+    later: &["quota", "cors", "mirror"],
 };
 const MATCH: Words =
     Words { what: "a match", known: &["path", "methods", "headers", "query"], later: &["source", "identity"] };
@@ -66,7 +68,8 @@ pub(super) fn route(node: &Node, position: usize, scope: &Scope<'_>, findings: &
     let edits = |n: &Node, f: &mut Findings| edits(n, "`response-headers`", f);
     let response_headers = keys.read("response-headers", findings, edits).unwrap_or_default();
     let name = name.unwrap_or_else(|| position.to_string());
-    Some(Route { name, matches, action: action?, response_headers })
+    let policy = policy::policy(&keys, policy::Words::Http, findings);
+    Some(Route { name, matches, action: action?, response_headers, policy })
 }
 
 /// A match in one form: two routes with one canonical match take the same requests.
@@ -91,7 +94,7 @@ fn matches(node: &Node, findings: &mut Findings) -> Option<Match> {
 }
 
 /// `methods`
-fn methods(node: &Node, findings: &mut Findings) -> Option<Vec<String>> {
+pub(super) fn methods(node: &Node, findings: &mut Findings) -> Option<Vec<String>> {
     let mut list: Vec<String> = Vec::new();
     for item in keys::some_items(node, "`methods`", 32, findings) {
         let Some(method) = values::method(item, findings) else {
@@ -107,7 +110,7 @@ fn methods(node: &Node, findings: &mut Findings) -> Option<Vec<String>> {
 }
 
 /// `headers` of a match.
-fn headers(node: &Node, findings: &mut Findings) -> Option<Vec<(String, ValueMatch)>> {
+pub(super) fn headers(node: &Node, findings: &mut Findings) -> Option<Vec<(String, ValueMatch)>> {
     let mut seen = HashSet::new();
     let mut list = Vec::new();
     for entry in keys::entries(node, "`headers`", findings) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::Scope;
+use super::{Scope, tls};
 use crate::{
     finding::{At, Findings},
     keys::{self, Keys, Words},
@@ -13,8 +13,8 @@ use crate::{
 
 const SERVICE: Words = Words {
     what: "a service",
-    known: &["endpoints", "protocol", "balance", "limits", "connect-timeout"],
-    later: &["tls", "retry-budget", "health", "outlier", "proxy-protocol"],
+    known: &["endpoints", "protocol", "balance", "tls", "limits", "connect-timeout"],
+    later: &["retry-budget", "health", "outlier", "proxy-protocol"],
 };
 const ENDPOINT: Words = Words { what: "an endpoint", known: &["address", "weight", "zone"], later: &[] };
 const LIMITS: Words =
@@ -41,6 +41,7 @@ pub(super) fn service(entry: &Entry, scope: &Scope<'_>, findings: &mut Findings)
         balance,
         limits,
         connect_timeout: connect_timeout.unwrap_or(std::time::Duration::from_secs(1)),
+        tls: keys.read("tls", findings, |n, f| tls::service(n, scope, f)),
     })
 }
 

@@ -24,7 +24,7 @@ use envoy_types::pb::{
     google::protobuf::Any,
 };
 
-use super::{address, ads, duration, number};
+use super::{address, ads, duration, number, tls};
 use crate::{
     model::{Balance, Endpoint, Endpoints, Service, ServiceLimits},
     xds,
@@ -37,6 +37,7 @@ pub(super) fn cluster(of: &Service) -> Cluster {
         connect_timeout: Some(duration(of.connect_timeout)),
         circuit_breakers: Some(limits(&of.limits)),
         load_balancing_policy: Some(balance(of.balance)),
+        transport_socket: of.tls.as_ref().map(tls::upstream),
         ..Cluster::default()
     };
     match &of.endpoints {

@@ -6,8 +6,13 @@ use envoy_types::pb::{
     envoy::{
         config::{
             accesslog::v3::{AccessLog as LogTo, access_log},
-            core::v3::{HttpProtocolOptions, Metadata, SubstitutionFormatString, substitution_format_string::Format},
-            listener::v3::{Filter, FilterChain, Listener as Resource, filter},
+            core::v3::{
+                HttpProtocolOptions, Metadata, SubstitutionFormatString, TransportSocket,
+                substitution_format_string::Format,
+            },
+            listener::v3::{
+                Filter, FilterChain, FilterChainMatch, Listener as Resource, ListenerFilter, filter, listener_filter,
+            },
         },
         extensions::{
             access_loggers::file::v3::{FileAccessLog, file_access_log::AccessLogFormat},
@@ -17,7 +22,8 @@ use envoy_types::pb::{
                     http_connection_manager::v3::{
                         HttpConnectionManager, HttpFilter, Rds,
                         http_connection_manager::{
-                            PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation, UpgradeConfig,
+                            ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
+                            ServerHeaderTransformation, SetCurrentClientCertDetails, UpgradeConfig,
                         },
                         http_filter,
                     },
@@ -33,9 +39,9 @@ use envoy_types::pb::{
 };
 use prost::Message;
 
-use super::{address, ads, duration, number, yes};
+use super::{address, ads, duration, number, policy, tls, yes};
 use crate::{
-    model::{AccessLog, Document, ForwardedMode, Http, Limits, Listener, LogFormat, Protocol, Target},
+    model::{AccessLog, Clients, Document, ForwardedMode, Http, Limits, Listener, LogFormat, Policy, Protocol, Target},
     process::{integer, text},
     xds,
 };
@@ -46,7 +52,7 @@ pub(super) fn listener(of: &Listener, document: &Document) -> Resource {
     let log = document.access_log.as_ref().map(access_log).into_iter().collect();
     let (filter, metadata) = match &of.protocol {
         Protocol::Http(http) => {
-            let manager = manager(&of.name, http, &document.limits, idle, log);
+            let manager = manager(&of.name, http, &of.policy, &document.limits, idle, log);
             let config = xds::any(xds::HTTP_CONNECTION_MANAGER, &manager);
             (("envoy.filters.network.http_connection_manager", config), Some(ours(http, &document.limits)))
         }
@@ -56,24 +62,78 @@ pub(super) fn listener(of: &Listener, document: &Document) -> Resource {
         }
     };
     let filter = Filter { name: filter.0.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(filter.1)) };
+    let mut filters = match of.protocol {
+        Protocol::Http(_) => Vec::new(),
+        Protocol::Tcp(_) => policy::network_filters(&of.name, &of.policy),
+    };
+    filters.push(filter);
+    let migrates = of.tls.as_ref().is_some_and(|tls| tls.clients == Clients::Migrate);
     Resource {
         name: of.name.clone(),
         address: Some(address::write(&of.address)),
         metadata,
-        filter_chains: vec![FilterChain { filters: vec![filter], ..FilterChain::default() }],
+        filter_chains: chains(of, filters),
+        listener_filters: migrates.then(inspector).into_iter().collect(),
         ..Resource::default()
     }
 }
 
+/// One chain; two, by what the first bytes are, while clients migrate to TLS.
+fn chains(of: &Listener, filters: Vec<Filter>) -> Vec<FilterChain> {
+    let chain = |socket: Option<TransportSocket>, protocol: Option<&str>| FilterChain {
+        filters: filters.clone(),
+        transport_socket: socket,
+        filter_chain_match: protocol.map(|protocol| FilterChainMatch {
+            transport_protocol: protocol.to_owned(),
+            ..FilterChainMatch::default()
+        }),
+        ..FilterChain::default()
+    };
+    match &of.tls {
+        None => vec![chain(None, None)],
+        Some(tls) if tls.clients == Clients::Migrate => {
+            vec![chain(Some(tls::downstream(tls, &of.protocol)), Some("tls")), chain(None, Some("raw_buffer"))]
+        }
+        Some(tls) => vec![chain(Some(tls::downstream(tls, &of.protocol)), None)],
+    }
+}
+
+/// What tells TLS from other bytes.
+fn inspector() -> ListenerFilter {
+    let config = Any { type_url: xds::TLS_INSPECTOR.to_owned(), value: Vec::new() };
+    ListenerFilter {
+        name: "envoy.filters.listener.tls_inspector".to_owned(),
+        config_type: Some(listener_filter::ConfigType::TypedConfig(config)),
+        ..ListenerFilter::default()
+    }
+}
+
 /// `protocol: http`. What is always emitted makes an Envoy as strict about paths as we are.
-fn manager(name: &str, http: &Http, limits: &Limits, idle: Duration, log: Vec<LogTo>) -> HttpConnectionManager {
+fn manager(
+    name: &str,
+    http: &Http,
+    policy: &Policy,
+    limits: &Limits,
+    idle: Duration,
+    log: Vec<LogTo>,
+) -> HttpConnectionManager {
+    let mut filters = policy::http_filters(policy, http);
+    filters.push(router());
+    let client = http.client_certificate;
     HttpConnectionManager {
         stat_prefix: name.to_owned(),
         route_specifier: Some(RouteSpecifier::Rds(Rds {
             config_source: Some(ads()),
             route_config_name: name.to_owned(),
         })),
-        http_filters: vec![router()],
+        http_filters: filters,
+        // What comes from outside under that name is never passed on.
+        forward_client_cert_details: match client {
+            true => ForwardClientCertDetails::SanitizeSet as i32,
+            false => ForwardClientCertDetails::Sanitize as i32,
+        },
+        set_current_client_cert_details: client
+            .then(|| SetCurrentClientCertDetails { uri: true, ..SetCurrentClientCertDetails::default() }),
         access_log: log,
         normalize_path: yes(),
         merge_slashes: true,

@@ -4,7 +4,9 @@
 pub(crate) mod address;
 mod cluster;
 mod listener;
+mod policy;
 mod route;
+mod tls;
 
 use std::time::Duration;
 
@@ -23,7 +25,11 @@ use crate::{
 
 /// Translates a document. Equal documents give equal resources, in the document's order.
 pub fn translate(document: &Document) -> Resources {
-    let mut resources = Resources { bootstrap: process::bootstrap(&Process::from(document)), ..Resources::default() };
+    let mut resources = Resources {
+        bootstrap: process::bootstrap(&Process::from(document)),
+        files: tls::files(document),
+        ..Resources::default()
+    };
     for one in &document.listeners {
         resources.listeners.push(listener::listener(one, document));
         if let Protocol::Http(http) = &one.protocol {

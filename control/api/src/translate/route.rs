@@ -20,7 +20,7 @@ use envoy_types::pb::envoy::{
     r#type::matcher::v3::{RegexMatchAndSubstitute, RegexMatcher, StringMatcher, string_matcher::MatchPattern},
 };
 
-use super::{duration, inline, number};
+use super::{duration, inline, number, policy};
 use crate::{
     model::{
         Action, Forward, HeaderEdits, Host, Http, Match, PathMatch, PathTarget, Redirect, Respond, Retry, Route,
@@ -59,6 +59,7 @@ fn route(of: &Route) -> Resource {
         r#match: Some(matches(&of.matches)),
         response_headers_to_add: headers_to_add(&of.response_headers),
         response_headers_to_remove: of.response_headers.remove.clone(),
+        typed_per_filter_config: policy::per_route(&of.policy),
         ..Resource::default()
     };
     resource.action = Some(match &of.action {
@@ -109,7 +110,7 @@ fn methods(of: &[String]) -> Option<HeaderMatcher> {
 
 /// One entry of `headers`. Of a repeated header each value is judged by itself, as by Envoy 1.40 (measured: `1` matches
 /// where `1` and `2` came; the joined `1,2` does not).
-fn header(name: &str, value: &ValueMatch) -> HeaderMatcher {
+pub(super) fn header(name: &str, value: &ValueMatch) -> HeaderMatcher {
     let specifier = match value {
         ValueMatch::Present(present) => HeaderMatchSpecifier::PresentMatch(*present),
         value => HeaderMatchSpecifier::StringMatch(string(value)),

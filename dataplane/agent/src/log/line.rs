@@ -52,16 +52,16 @@ fn json(out: &mut Vec<u8>, at_ms: u64, record: &Record<'_>) {
     out.push(b'}');
 }
 
-/// What TLS and policy add to a line where there is something to say, in this order: the version of TLS, the name that the
-/// client asked for, who the client and the endpoint are, the rule that decided, the one that only tried.
+/// What TLS and policy add to a line where there is something to say, in this order: who the client and the endpoint are, the
+/// rule that decided, the one that only tried, the version of TLS, the name that the client asked for.
 fn secured<'a>(record: &Record<'a>) -> [(&'static str, &'a str); 6] {
     [
-        ("tls", record.tls),
-        ("sni", record.sni),
         ("source_identity", record.source_identity),
         ("destination_identity", record.destination_identity),
         ("rule", record.rule),
         ("dry_run", record.dry_run),
+        ("tls", record.tls),
+        ("sni", record.sni),
     ]
 }
 
@@ -258,14 +258,14 @@ mod tests {
         let plain = line(LogFormat::Json, &example());
         assert_eq!(
             line(LogFormat::Json, &secured).strip_prefix(plain.trim_end().strip_suffix('}').unwrap()).unwrap(),
-            ",\"tls\":\"TLSv1.3\",\"sni\":\"shop.example.com\",\"source_identity\":\"spiffe://shop/web\",\
-             \"destination_identity\":\"spiffe://shop/cart\",\"rule\":\"the web\",\"dry_run\":\"old-net\"}\n"
+            ",\"source_identity\":\"spiffe://shop/web\",\"destination_identity\":\"spiffe://shop/cart\",\
+             \"rule\":\"the web\",\"dry_run\":\"old-net\",\"tls\":\"TLSv1.3\",\"sni\":\"shop.example.com\"}\n"
         );
         let plain = line(LogFormat::Text, &example());
         assert_eq!(
             line(LogFormat::Text, &secured).strip_prefix(plain.trim_end()).unwrap(),
-            " tls=TLSv1.3 sni=shop.example.com source_identity=spiffe://shop/web \
-             destination_identity=spiffe://shop/cart rule=\"the web\" dry_run=old-net\n"
+            " source_identity=spiffe://shop/web destination_identity=spiffe://shop/cart rule=\"the web\" \
+             dry_run=old-net tls=TLSv1.3 sni=shop.example.com\n"
         );
         let some = Record { tls: "TLSv1.2", ..example() };
         assert!(line(LogFormat::Text, &some).ends_with("complete - tls=TLSv1.2\n"));

@@ -38,14 +38,6 @@ pub(crate) fn write_response(out: &mut Vec<u8>, core: &Core, request: &Request, 
     write_rest(out, core, request, body, permit);
 }
 
-/// Writes the answer to a CORS preflight, whose fields are the request's lines.
-pub(crate) fn write_preflight(out: &mut Vec<u8>, core: &Core, request: &Request) {
-    write_status_line(out, 204, reason(204).as_bytes());
-    out.extend_from_slice(request.lines());
-    write_persistence(out, request, keeps(core, request));
-    out.extend_from_slice(b"\r\n");
-}
-
 fn write_rest(out: &mut Vec<u8>, core: &Core, request: &Request, body: &[u8], _: &Permit) {
     let bodiless = status_of(out) == 204 || status_of(out) == 304;
     if !bodiless {
@@ -56,7 +48,6 @@ fn write_rest(out: &mut Vec<u8>, core: &Core, request: &Request, body: &[u8], _:
     for (name, value) in edits(request).into_iter().flat_map(Edits::writes) {
         write_field(out, name.as_bytes(), value);
     }
-    out.extend_from_slice(request.lines());
     write_persistence(out, request, keeps(core, request));
     out.extend_from_slice(b"\r\n");
     if !request.head_only() && !bodiless {
@@ -115,8 +106,7 @@ pub(crate) async fn give(
     let keep = keeps(core, &request) && (ending.status().is_none() || request.outlives_errors());
     if let Some(status) = ending.status() {
         out.clear();
-        let (id, lines) = (request.note.id(), request.lines());
-        write_error(&mut out, status, ending.text(), id, lines, !keep, request.head_only());
+        write_error(&mut out, status, ending.text(), request.note.id(), !keep, request.head_only());
     }
     let (status, sent_bytes) = (status_of(&out), body_bytes(&out));
     let until_ns = ring::now().saturating_add(request.idle_ns());
@@ -138,7 +128,7 @@ pub(crate) async fn give(
 pub(crate) async fn refuse(core: &Rc<Core>, client: &mut Client, request: Request, ending: Ending) -> After {
     let status = ending.status().unwrap_or(400);
     let mut out = OutBuf::new();
-    write_error(&mut out, status, ending.text(), request.note.id(), request.lines(), true, request.head_only());
+    write_error(&mut out, status, ending.text(), request.note.id(), true, request.head_only());
     let until_ns = ring::now().saturating_add(request.idle_ns());
     let sent_bytes = body_bytes(&out);
     let sent = send(core, client, out, until_ns, true).await;

@@ -1,14 +1,14 @@
 //! Reading a head, of a request or of an answer: parsed in the buffer it arrived in, or gathered when it came in pieces.
 
 use super::prepare::{self, Prepared};
-use super::request::{Note, Request};
 use super::pump;
+use super::request::{Note, Request};
 use crate::client::Client;
 use crate::core::{Core, Current};
 use crate::ending::Ending;
 use crate::port::Port;
-use plan::{FOREVER_NS, ListenerId};
 use crate::stream::Stream;
+use plan::{FOREVER_NS, ListenerId};
 use ring::{Buf, Error, OutBuf};
 use std::rc::Rc;
 use wire::h1::{Body, HeadEnd, Method, Parsed, Reject, Version};
@@ -151,7 +151,6 @@ fn unknown(core: &Core, current: &Rc<Current>, listener: ListenerId, begun_ns: u
         upgrade: false,
         begun_ns,
         note: Note::take(&core.request_id(), b"", b"", b"", b""),
-        lines: None,
         head: None,
     }
 }

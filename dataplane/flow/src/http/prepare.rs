@@ -1,8 +1,8 @@
 //! From a parsed head to what is done with it: the decision, and the head that goes upstream. One step, no waiting.
 
-use crate::client::Client;
 use super::answer;
 use super::request::{Note, Request};
+use crate::client::Client;
 use crate::core::{Core, Current, Scratch};
 use crate::ending::Ending;
 use plan::{Action, Decision, Edits, Forward, ForwardedMode, ListenerId, Permit};
@@ -54,7 +54,6 @@ pub(crate) fn request(
         upgrade: !head.upgrade.is_empty() && matches!(head.body, Body::None | Body::Length(0)),
         begun_ns,
         note: note(current, listener, head, bytes, id),
-        lines: None,
         head: None,
     };
     let path = match self::path(head, bytes, path) {
@@ -72,12 +71,6 @@ pub(crate) fn request(
     current.count_rules(core, &decision);
     if decision.action == Action::Denied {
         return Prepared::Answer(request, out, Ending::Denied);
-    }
-    request.lines = answer::cors_lines(&current.plan, &decision, &seen);
-    if let Err(limited) = current.plan.take_quotas(&decision, ring::now()) {
-        core.counters.quota_refused.add(1);
-        answer::write_quota(request.lines.get_or_insert_default(), &limited);
-        return Prepared::Answer(request, out, Ending::QuotaExceeded);
     }
     if request.upgrade {
         let mut kept = OutBuf::new();
@@ -101,10 +94,6 @@ pub(crate) fn request(
         Action::Respond(respond) => {
             answer::write_response(&mut out, core, &request, respond.status, &respond.permit);
             Prepared::Answer(request, out, Ending::Responded)
-        }
-        Action::Preflight(_) => {
-            answer::write_preflight(&mut out, core, &request);
-            Prepared::Answer(request, out, Ending::Preflight)
         }
         Action::Denied => Prepared::Answer(request, out, Ending::Denied),
         Action::NotFound => Prepared::Answer(request, out, Ending::NoRoute),
@@ -259,17 +248,21 @@ impl Lines<'_> {
 
     /// `X-Forwarded-Client-Cert`, where it is asked for: who let the client in, and who it is.
     fn write_client_certificate(&self, out: &mut Vec<u8>) {
-        let asked = self.request.current.http(self.request.listener).is_some_and(|http| http.forward_client_certificate);
-        let Some((peer, fingerprint)) = self.client.stream.peer().and_then(|peer| Some((peer, peer.fingerprint?))) else {
+        let asked =
+            self.request.current.http(self.request.listener).is_some_and(|http| http.forward_client_certificate);
+        let Some((peer, fingerprint)) = self.client.stream.peer().and_then(|peer| Some((peer, peer.fingerprint?)))
+        else {
             return;
         };
         if !asked {
             return;
         }
         out.extend_from_slice(b"x-forwarded-client-cert: ");
-        if let Some(own) = self.request.current.plan.listener(self.request.listener).own_identity(peer.certificate) {
+        let listener = self.request.current.plan.listener(self.request.listener);
+        let own = listener.transport.server().and_then(|server| server.certificate(peer.certificate));
+        if let Some(own) = own.and_then(|own| own.identity().ok()) {
             out.extend_from_slice(b"By=");
-            out.extend_from_slice(own.as_bytes());
+            out.extend_from_slice(own.as_str().as_bytes());
             out.push(b';');
         }
         out.extend_from_slice(b"Hash=");

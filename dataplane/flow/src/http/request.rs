@@ -28,8 +28,6 @@ pub(crate) struct Request {
     pub(crate) upgrade: bool,
     pub(crate) begun_ns: u64,
     pub(crate) note: Note,
-    /// Field lines that any answer carries: quotas, CORS.
-    pub(crate) lines: Option<OutBuf>,
     /// The head, where the request asks for another protocol: later plans look at it again.
     pub(crate) head: Option<OutBuf>,
 }
@@ -119,11 +117,6 @@ impl Request {
     /// expect the end may have sent more, and closing over it would destroy the answer (RFC 9112 section 9.6).
     pub(crate) fn close(&self) -> After {
         if self.last { After::Close } else { After::Discard }
-    }
-
-    /// The field lines that any answer carries.
-    pub(crate) fn lines(&self) -> &[u8] {
-        self.lines.as_deref().map_or(&[], |lines| lines)
     }
 
     /// Counts and logs the request. Its end.

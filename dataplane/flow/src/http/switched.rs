@@ -1,13 +1,13 @@
 //! A connection that left HTTP with a 101: a tunnel, which keeps its endpoint, its timeout and its permit, not the plan.
 
-use crate::client::Client;
 use super::prepare;
 use super::request::{Note, Request};
+use crate::client::Client;
 use crate::core::{Core, Scratch};
 use crate::log::Record;
+use crate::port::Port;
 use crate::tunnel::{self, Account};
 use crate::upstream::{HeldBudget, Upstream};
-use crate::port::Port;
 use balance::Permit;
 use plan::{Action, Kind, Plan};
 use ring::OutBuf;
@@ -49,10 +49,8 @@ impl Switched {
     pub(crate) async fn run(mut self: Box<Self>, core: &Core, port: &Weak<Port>, client: &mut Client) {
         core.counters.active.add(1);
         let (input, arrived) = (client.input.take(), self.up.input.take());
-        let sides = [
-            tunnel::Side { stream: &client.stream, input },
-            tunnel::Side { stream: self.up.stream(), input: arrived },
-        ];
+        let sides =
+            [tunnel::Side { stream: &client.stream, input }, tunnel::Side { stream: self.up.stream(), input: arrived }];
         let permitted = |plan: &Plan| self.is_permitted(core, port, plan, client);
         let (ending, carried) = tunnel::run(core, sides, self.idle_ns, permitted).await;
         core.counters.active.sub(1);

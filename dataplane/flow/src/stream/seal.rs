@@ -87,7 +87,7 @@ impl State {
     fn copy(&mut self, message: &mut Message, last: bool) -> Result<(), Failure> {
         let mut out = OutBuf::new();
         out.reserve(self.session.sealed_length(message.length()) + Session::HEADER + Session::TRAILER + 2);
-        self.session.take_pending(&mut out);
+        self.session.take_pending(&mut out)?;
         let session = &mut self.session;
         message.with_parts(|parts| {
             let mut bytes = [&[][..]; PARTS];
@@ -111,8 +111,8 @@ impl State {
 
     fn seal_in_place(&mut self, message: &mut Message, last: bool) -> Result<(), Failure> {
         LAYOUT.with_borrow_mut(|layout| {
-            layout.frames = OutBuf::new();
-            self.session.take_pending(&mut layout.frames);
+            *layout = Layout::default();
+            self.session.take_pending(&mut layout.frames)?;
             layout.frame(0);
             let mut result = Ok(());
             message.take_parts(|part| result = result.and_then(|()| layout.add(&mut self.session, part)));
@@ -123,7 +123,8 @@ impl State {
                 layout.frame(from);
             }
             let frames = Part::Out(std::mem::take(&mut layout.frames));
-            message.lay_out(std::iter::once(frames).chain(layout.bulk.drain(..).map(Part::Buf)), layout.slices.drain(..));
+            message
+                .lay_out(std::iter::once(frames).chain(layout.bulk.drain(..).map(Part::Buf)), layout.slices.drain(..));
             Ok(())
         })
     }

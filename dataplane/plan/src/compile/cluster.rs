@@ -2,7 +2,7 @@
 
 use super::address::{self, Read};
 use super::rejection::Place;
-use super::{Name, Work};
+use super::{Name, Work, tls};
 use crate::{Service, ServiceId};
 use api::envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use api::envoy_types::pb::envoy::config::cluster::v3::cluster::{
@@ -66,8 +66,9 @@ fn cluster(
     let algorithm = algorithm(work, place, take(&mut rest.lb_policy), rest.load_balancing_policy.take());
     let limits = limits(work, &place.field("circuit_breakers"), rest.circuit_breakers.take());
     let endpoints = endpoints(work, place, &mut rest, assignments);
+    let socket = rest.transport_socket.take();
+    let tls = socket.and_then(|socket| tls::client(work, &place.field("transport_socket"), socket, &message.name));
     for (set, field) in [
-        (rest.transport_socket.take().is_some(), "transport_socket"),
         (!take(&mut rest.transport_socket_matches).is_empty(), "transport_socket_matches"),
         (rest.transport_socket_matcher.take().is_some(), "transport_socket_matcher"),
         (rest.http2_protocol_options.take().is_some(), "http2_protocol_options"),
@@ -82,13 +83,9 @@ fn cluster(
     work.ignore_rest(place, &rest);
     let previous = work.previous.get(message.name.as_str()).map(|service| &*service.balance);
     match balance::Service::carry(previous, &*message.name, endpoints?, algorithm?, limits) {
-        Ok(balance) => Some(Service {
-            name: (&*message.name).into(),
-            balance: Arc::new(balance),
-            connect_timeout_ns,
-            tls: None,
-            proxy_protocol: None,
-        }),
+        Ok(balance) => {
+            Some(Service { name: (&*message.name).into(), balance: Arc::new(balance), connect_timeout_ns, tls })
+        }
         Err(error) => {
             work.refuse(&place.field("endpoints"), error.to_string());
             None

@@ -1,13 +1,15 @@
 //! Listeners: an address and one filter chain that ends in an `HttpConnectionManager` or a `TcpProxy`.
 
 use super::rejection::Place;
-use super::{Work, address, route};
+use super::{Work, address, policy, route, tls};
 use crate::{Destination, FOREVER_NS, Forwarded, ForwardedMode, Http, Kind, Listener, Tcp, Transport};
 use api::envoy_types::pb::envoy::config::core::v3::{HttpProtocolOptions, Metadata};
-use api::envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener as Message, filter};
+use api::envoy_types::pb::envoy::config::listener::v3::{
+    Filter, FilterChain, FilterChainMatch, Listener as Message, ListenerFilter, filter, listener_filter,
+};
 use api::envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use api::envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
-    CodecType, PathWithEscapedSlashesAction, RouteSpecifier,
+    CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
 };
 use api::envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, http_filter,
@@ -21,8 +23,6 @@ use std::mem::take;
 
 /// Envoy's, where nothing is said.
 const IDLE_TIMEOUT_NS: u64 = 3_600_000_000_000;
-/// Envoy's for listener filters, where nothing is said.
-const OPENING_TIMEOUT_NS: u64 = 15_000_000_000;
 /// Envoy's, where nothing is said.
 const HEAD_KIB: u32 = 60;
 /// Envoy's, where nothing is said.
@@ -72,6 +72,7 @@ fn listener(
     let address = address::read_known(work, &place.field("address"), rest.address.take().as_ref());
     let chains = take(&mut rest.filter_chains);
     let metadata = rest.metadata.take();
+    listener_filters(work, &place.field("listener_filters"), take(&mut rest.listener_filters));
     let logged = !take(&mut rest.access_log).is_empty();
     // What says nothing about whom is let in or where it goes.
     (rest.name, rest.stat_prefix, rest.traffic_direction, rest.reuse_port) = Default::default();
@@ -83,7 +84,9 @@ fn listener(
     }
     work.refuse_rest(place, &rest);
     let unrouted = work.series(&message.name, "", "");
-    let (config, place) = only_filter(work, place, chains)?;
+    work.through.clear();
+    let (transport, filters, place) = transport(work, place, chains)?;
+    let (config, place) = last_filter(work, place, &message.name, filters)?;
     let kind = if xds::is(&config, xds::HTTP_CONNECTION_MANAGER) {
         let manager = unpacked(work, &place, xds::decode(&config, xds::HTTP_CONNECTION_MANAGER))?;
         Kind::Http(http(work, &place, &message.name, manager, metadata.as_ref(), logged, routes)?)
@@ -94,37 +97,105 @@ fn listener(
         work.refuse(&place, format!("{} is not supported", config.type_url));
         return None;
     };
-    Some(Listener {
-        name: message.name.as_str().into(),
-        address: address?,
-        kind,
-        unrouted,
-        transport: Transport::Plain,
-        proxy_protocol: None,
-        opening_timeout_ns: OPENING_TIMEOUT_NS,
-    })
+    Some(Listener { name: message.name.as_str().into(), address: address?, kind, unrouted, transport })
 }
 
-/// The configuration of the one filter of the one chain.
-fn only_filter(work: &mut Work<'_>, place: &Place, chains: Vec<FilterChain>) -> Option<(Any, Place)> {
+/// What carries the protocol, and the filters of it: of one chain, or of two that differ in nothing but TLS.
+fn transport(
+    work: &mut Work<'_>,
+    place: &Place,
+    mut chains: Vec<FilterChain>,
+) -> Option<(Transport, Vec<Filter>, Place)> {
+    let mut plain = None;
+    if chains.len() == 2 {
+        let protocol = |chain: &FilterChain| {
+            chain.filter_chain_match.as_ref().map(|matches| matches.transport_protocol.clone()).unwrap_or_default()
+        };
+        plain = chains.iter().position(|chain| protocol(chain) == "raw_buffer").map(|at| chains.remove(at));
+    }
+    let migrates = plain.is_some();
     let Ok([mut chain]) = <[FilterChain; 1]>::try_from(chains) else {
-        work.refuse(&place.field("filter_chains"), "must be one");
+        work.refuse(&place.field("filter_chains"), "must be one, or two for TLS and plaintext");
         return None;
     };
     let place = place.element("filter_chains", 0);
     let filters = take(&mut chain.filters);
+    if let Some(mut plain) = plain {
+        let only = |protocol: &str| {
+            Some(FilterChainMatch { transport_protocol: protocol.to_owned(), ..FilterChainMatch::default() })
+        };
+        let same = take(&mut plain.filters) == filters
+            && plain.filter_chain_match.take() == only("raw_buffer")
+            && chain.filter_chain_match.take() == only("tls");
+        (plain.name, plain.metadata) = Default::default();
+        if !same || plain != FilterChain::default() {
+            work.refuse(
+                &place,
+                "two chains must differ in transport_protocol (tls, raw_buffer) and transport_socket alone",
+            );
+        }
+    }
+    let socket = chain.transport_socket.take();
     (chain.name, chain.metadata) = Default::default();
     work.refuse_rest(&place, &chain);
-    let place = place.field("filters");
-    let Ok([Filter { name, config_type }]) = <[Filter; 1]>::try_from(filters) else {
-        work.refuse(&place, "must be one: HttpConnectionManager or TcpProxy");
+    let transport = match socket {
+        None if migrates => {
+            work.refuse(&place.field("transport_socket"), "must be given");
+            return None;
+        }
+        None => Transport::Plain,
+        Some(socket) => {
+            let server = tls::server(work, &place.field("transport_socket"), socket)?;
+            if migrates { Transport::Migrate(server) } else { Transport::Tls(server) }
+        }
+    };
+    Some((transport, filters, place.field("filters")))
+}
+
+/// The configuration of the last filter; those before it are RBAC's.
+fn last_filter(work: &mut Work<'_>, place: Place, listener: &str, mut filters: Vec<Filter>) -> Option<(Any, Place)> {
+    let Some(Filter { name, config_type }) = filters.pop() else {
+        work.refuse(&place, "must end with HttpConnectionManager or TcpProxy");
         return None;
     };
+    for filter in filters {
+        match filter.config_type {
+            Some(filter::ConfigType::TypedConfig(config)) if xds::is(&config, xds::NETWORK_RBAC) => {
+                let list = policy::network_filter(work, &place.field(&filter.name), listener, &config);
+                work.through.push((filter.name, list));
+            }
+            _ => work.refuse(&place, format!("{} is not supported", filter.name)),
+        }
+    }
     match config_type {
         Some(filter::ConfigType::TypedConfig(config)) => Some((config, place)),
         _ => {
             work.refuse(&place, format!("{name} must have a typed_config"));
             None
+        }
+    }
+}
+
+/// Of what looks at a connection before its chain is chosen, only what tells TLS from other bytes is known.
+fn listener_filters(work: &mut Work<'_>, place: &Place, filters: Vec<ListenerFilter>) {
+    for filter in filters {
+        match &filter.config_type {
+            Some(listener_filter::ConfigType::TypedConfig(config)) if xds::is(config, xds::TLS_INSPECTOR) => {}
+            _ => work.refuse(place, format!("{} is not supported", filter.name)),
+        }
+    }
+}
+
+/// Whether services are told of the client's certificate. What comes from outside under that name is never passed on.
+fn forward_client_certificate(work: &mut Work<'_>, place: &Place, rest: &mut HttpConnectionManager) -> bool {
+    let details = ForwardClientCertDetails::try_from(take(&mut rest.forward_client_cert_details));
+    let uri = rest.set_current_client_cert_details.take();
+    match details {
+        Ok(ForwardClientCertDetails::Sanitize) => false,
+        Ok(ForwardClientCertDetails::SanitizeSet) => uri.is_some_and(|set| set.uri),
+        _ => {
+            work.refuse(&place.field("forward_client_cert_details"), "must be SANITIZE or SANITIZE_SET");
+            false
         }
     }
 }
@@ -159,7 +230,8 @@ fn http(
     };
     let body_bytes = body_bytes(work, place, metadata);
     let access_log = logged | !take(&mut rest.access_log).is_empty();
-    filters(work, &place.field("http_filters"), take(&mut rest.http_filters));
+    filters(work, &place.field("http_filters"), listener, take(&mut rest.http_filters));
+    let forward_client_certificate = forward_client_certificate(work, place, &mut rest);
     let specifier = rest.route_specifier.take();
     unsupported(work, place, rest);
     let hosts = match specifier {
@@ -185,11 +257,10 @@ fn http(
         idle_timeout_ns,
         body_bytes,
         forwarded,
-        forward_client_certificate: false,
+        forward_client_certificate,
         access_log,
         hosts,
-        policy: Box::default(),
-        quotas: Box::default(),
+        policy: work.through.iter().filter_map(|(_, list)| *list).collect(),
     })
 }
 
@@ -246,7 +317,7 @@ fn ours<'a>(metadata: Option<&'a Metadata>, key: &str) -> Option<Option<&'a valu
 }
 
 /// Only the router may stand; others are refused unless they say that they are optional.
-fn filters(work: &mut Work<'_>, place: &Place, filters: Vec<HttpFilter>) {
+fn filters(work: &mut Work<'_>, place: &Place, listener: &str, filters: Vec<HttpFilter>) {
     let is_router = |filter: &HttpFilter| match &filter.config_type {
         Some(http_filter::ConfigType::TypedConfig(config)) => xds::is(config, xds::ROUTER),
         _ => false,
@@ -255,7 +326,16 @@ fn filters(work: &mut Work<'_>, place: &Place, filters: Vec<HttpFilter>) {
         Some(last) if is_router(last) && !last.disabled => {}
         _ => work.refuse(place, "must end with the router"),
     }
-    for filter in filters.iter().rev().skip(1) {
+    let before_last = filters.len().saturating_sub(1);
+    for filter in &filters[..before_last] {
+        if let Some(http_filter::ConfigType::TypedConfig(config)) = &filter.config_type
+            && xds::is(config, xds::RBAC)
+            && !filter.disabled
+        {
+            let list = policy::http_filter(work, &place.field(&filter.name), listener, config);
+            work.through.push((filter.name.clone(), list));
+            continue;
+        }
         match filter.is_optional || filter.disabled {
             true => work.ignored.push(format!("{place}: {}", filter.name)),
             false => work.refuse(place, format!("{} is not supported", filter.name)),
@@ -279,8 +359,6 @@ fn unsupported(work: &mut Work<'_>, place: &Place, mut rest: HttpConnectionManag
         work.refuse(&place.field("path_with_escaped_slashes_action"), "is not known");
     }
     for (set, field) in [
-        (rest.forward_client_cert_details != 0, "forward_client_cert_details"),
-        (rest.set_current_client_cert_details.is_some(), "set_current_client_cert_details"),
         (rest.forward_client_cert_matcher.is_some(), "forward_client_cert_matcher"),
         (!rest.original_ip_detection_extensions.is_empty(), "original_ip_detection_extensions"),
         (!rest.early_header_mutation_extensions.is_empty(), "early_header_mutation_extensions"),
@@ -335,5 +413,6 @@ fn tcp(work: &mut Work<'_>, place: &Place, listener: &str, mut rest: TcpProxy, l
         }
     };
     let retries = u8::try_from(attempts - 1).unwrap_or(u8::MAX);
-    Some(Tcp { to, idle_timeout_ns, access_log, retries, policy: Box::default() })
+    let policy = work.through.iter().filter_map(|(_, list)| *list).collect();
+    Some(Tcp { to, idle_timeout_ns, access_log, retries, policy })
 }

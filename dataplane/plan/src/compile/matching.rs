@@ -69,7 +69,7 @@ fn path(work: &mut Work<'_>, place: &Place, specifier: Option<PathSpecifier>) ->
 
 /// The names that a condition on `:method` admits, when it is one that only lists names.
 #[allow(deprecated, reason = "xDS deprecates fields that proxies must go on to read")]
-fn method_names(matcher: &HeaderMatcher) -> Option<Vec<String>> {
+pub(super) fn method_names(matcher: &HeaderMatcher) -> Option<Vec<String>> {
     if matcher.name != ":method" || matcher.invert_match {
         return None;
     }
@@ -93,7 +93,7 @@ fn method_names(matcher: &HeaderMatcher) -> Option<Vec<String>> {
 }
 
 #[allow(deprecated, reason = "xDS deprecates fields that proxies must go on to read")]
-fn field(work: &mut Work<'_>, place: &Place, matcher: HeaderMatcher) -> Option<FieldMatch> {
+pub(super) fn field(work: &mut Work<'_>, place: &Place, matcher: HeaderMatcher) -> Option<FieldMatch> {
     let part = match matcher.name.as_str() {
         ":authority" => Part::Authority,
         ":method" => Part::Method,
@@ -136,7 +136,7 @@ fn query(work: &mut Work<'_>, place: &Place, matcher: QueryParameterMatcher) -> 
     Some(QueryMatch { name: matcher.name.into_bytes().into(), test })
 }
 
-fn string(work: &mut Work<'_>, place: &Place, matcher: StringMatcher) -> Option<Test> {
+pub(super) fn string(work: &mut Work<'_>, place: &Place, matcher: StringMatcher) -> Option<Test> {
     let bytes = |text: String| text.into_bytes().into();
     match (matcher.match_pattern, matcher.ignore_case) {
         (Some(MatchPattern::Exact(text)), true) => Some(Test::ExactIgnoringCase(bytes(text))),

@@ -7,17 +7,19 @@ mod cluster;
 mod fields;
 mod listener;
 mod matching;
+mod policy;
 mod rejection;
 mod rewrite;
 mod route;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use rejection::Rejection;
 
 use crate::policy::List;
 use crate::regex::Regexes;
-use crate::{FOREVER_NS, Plan, Route, RuleKey, SeriesId, SeriesKey, Service, ServiceId, Target, World};
+use crate::{Certificate, FOREVER_NS, Plan, Route, RuleKey, SeriesId, SeriesKey, Service, ServiceId, Target, World};
 use api::Resources;
 use api::envoy_types::pb::google::protobuf::Duration;
 use rejection::{Place, leftover};
@@ -71,16 +73,20 @@ pub fn compile(
             ignored: work.ignored,
             routes: work.routes,
             rules: work.rules,
-            quotas: Vec::new(),
             regexes: work.regexes,
             lists: work.lists,
-            cors: Vec::new(),
-            certificates: Vec::new(),
-            seed: world.seed,
+            certificates: distinct(work.certificates),
             names: work.names,
         }),
         _ => Err(work.rejections),
     }
+}
+
+/// Each certificate once, though several contexts name it.
+fn distinct(mut certificates: Vec<Certificate>) -> Vec<Certificate> {
+    certificates.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+    certificates.dedup();
+    certificates
 }
 
 /// A plan in the making.
@@ -90,6 +96,9 @@ struct Work<'a> {
     world: &'a World,
     rules: Vec<RuleKey>,
     lists: Vec<List>,
+    /// The RBAC filters of the listener that is being compiled.
+    through: Vec<policy::Filter>,
+    certificates: Vec<Certificate>,
     services: Vec<Service>,
     service_ids: HashMap<&'a str, ServiceId>,
     series: Vec<SeriesKey>,
@@ -109,6 +118,8 @@ impl<'a> Work<'a> {
             world,
             rules: Vec::new(),
             lists: Vec::new(),
+            through: Vec::new(),
+            certificates: Vec::new(),
             services: Vec::new(),
             service_ids: HashMap::new(),
             series: Vec::new(),

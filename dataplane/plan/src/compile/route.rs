@@ -4,7 +4,7 @@
 use super::fields::{self, EditSteps};
 use super::rejection::Place;
 use super::rewrite::{location, path_rewrite};
-use super::{Work, matching};
+use super::{Work, matching, policy};
 use crate::hosts::{Host, HostName, Hosts};
 use crate::index::Index;
 use crate::{Destination, Edits, FOREVER_NS, Route, RouteAction, RouteForward};
@@ -124,6 +124,7 @@ fn route(
         response_add: take(&mut rest.response_headers_to_add),
         response_remove: take(&mut rest.response_headers_to_remove),
     };
+    let own_policy = take(&mut rest.typed_per_filter_config);
     (rest.name, rest.metadata, rest.decorator, rest.tracing, rest.stat_prefix) = Default::default();
     work.refuse_rest(place, &rest);
     let (mut request_edits, mut response_edits) = (Edits::default(), Edits::default());
@@ -153,6 +154,7 @@ fn route(
     };
     let matcher = matching::matches(work, &place.field("match"), matches)?;
     let series = work.series(listener, &name, "");
+    let policy = policy::of_route(work, &place.field("typed_per_filter_config"), (listener, &name), own_policy);
     let (mut body, mut host) = (Box::default(), None);
     let action = match action {
         Some(Action::Route(forward)) => {
@@ -179,19 +181,7 @@ fn route(
             return None;
         }
     };
-    Some(Route {
-        name: name.into(),
-        request_edits,
-        response_edits,
-        body,
-        host,
-        matcher,
-        action,
-        series,
-        policy: Box::default(),
-        quotas: Box::default(),
-        cors: None,
-    })
+    Some(Route { name: name.into(), request_edits, response_edits, body, host, matcher, action, series, policy })
 }
 
 /// `route`: where to, how long, how often.

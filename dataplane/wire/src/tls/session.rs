@@ -146,9 +146,16 @@ impl Engine {
         }
     }
 
-    /// What is left to send, such as an alert.
-    fn flush(&mut self, out: &mut Vec<u8>) {
-        while let (_, Ok(Step::Again)) = self.step(&mut [], out) {}
+    /// What is left to send, such as an alert. `window` is what was not consumed: rustls may hold places in it.
+    fn flush(&mut self, window: &mut [u8], out: &mut Vec<u8>) {
+        let mut from = 0;
+        loop {
+            let (discard, step) = self.step(&mut window[from..], out);
+            from += discard;
+            if !matches!(step, Ok(Step::Again)) {
+                return;
+            }
+        }
     }
 }
 
@@ -246,10 +253,7 @@ impl Session {
         let Shaking { engine, trust, clock, server, sni, .. } = *shaking;
         let common = engine.common();
         let leaf = common.peer_certificates().and_then(|chain| chain.first());
-        let certificate = sni
-            .as_ref()
-            .zip(server)
-            .map_or(0, |(sni, server): (&Box<str>, Server)| server.certificate_for(sni.as_bytes()));
+        let certificate = sni.as_ref().zip(server).map_or(0, |(sni, server)| server.certificate_for(sni.as_bytes()));
         self.peer = Peer {
             identity: leaf.zip(trust).and_then(|(leaf, trust)| trusted_identity(&trust, leaf).ok()),
             fingerprint: leaf.and_then(|leaf| digest(&SHA256, leaf).as_ref().try_into().ok()),
@@ -306,12 +310,17 @@ impl Session {
     /// # Errors
     /// The connection is to be ended, with [`Session::alert`].
     pub fn open(&mut self, record: &mut [u8]) -> Result<Opened, Failure> {
-        let result = match &mut self.state {
+        match &mut self.state {
             State::Tls13(records) => records.open(record),
-            State::Tls12(engine) => open_12(engine, record),
+            State::Tls12(engine) => {
+                let opened = open_12(engine, record);
+                if opened.is_err() {
+                    self.state = State::Failed;
+                }
+                opened
+            }
             State::Shaking(_) | State::Failed => Err(Failure::Other),
-        };
-        result
+        }
     }
 
     /// Whether something is to be sent before the next bytes are: see [`Session::take_pending`].
@@ -397,8 +406,8 @@ impl Session {
             State::Tls13(records) => {
                 let _ = records.seal.append(ALERT, std::iter::once(&[2, failure.alert()][..]), out);
             }
-            State::Tls12(engine) => engine.flush(out),
-            State::Shaking(_) | State::Failed => {}
+            // What rustls holds of a record that failed is gone with it.
+            State::Tls12(_) | State::Shaking(_) | State::Failed => {}
         }
     }
 }
@@ -427,7 +436,8 @@ impl Shaking {
                 Ok(Step::Closed) => return Err(Failure::PeerAlert),
                 Ok(Step::Unexpected | Step::Data(_)) => return Err(Failure::BadRecord),
                 Err(error) => {
-                    self.engine.flush(out);
+                    let window = &mut input[*consumed..*consumed + self.seen];
+                    self.engine.flush(window, out);
                     return Err(Failure::of(&error));
                 }
             }
@@ -533,7 +543,11 @@ impl Tls13 {
 fn open_12(engine: &mut Engine, record: &mut [u8]) -> Result<Opened, Failure> {
     let mut opened = Opened::Nothing;
     let mut unsent = Vec::new();
-    let (_, mut step) = engine.step(record, &mut unsent);
+    let (discard, mut step) = engine.step(record, &mut unsent);
+    // A message that goes on in another record (nothing but a renegotiation would) holds places in this one.
+    if discard != record.len() {
+        return Err(Failure::BadRecord);
+    }
     loop {
         match step {
             Ok(Step::Data(bytes)) => {

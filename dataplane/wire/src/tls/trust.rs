@@ -171,11 +171,12 @@ fn refused(error: webpki::Error) -> Error {
         E::CertExpired { .. } => CertificateError::Expired,
         E::CertNotValidYet { .. } => CertificateError::NotValidYet,
         E::CertRevoked => CertificateError::Revoked,
-        E::UnknownIssuer | E::PathLenConstraintViolated | E::MaximumPathDepthExceeded => {
-            CertificateError::UnknownIssuer
-        }
+        // An issuer of the same name as a root's, but with another key, is another issuer.
+        E::UnknownIssuer
+        | E::InvalidSignatureForPublicKey
+        | E::PathLenConstraintViolated
+        | E::MaximumPathDepthExceeded => CertificateError::UnknownIssuer,
         E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => CertificateError::InvalidPurpose,
-        E::InvalidSignatureForPublicKey => CertificateError::BadSignature,
         E::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
         _ => CertificateError::BadEncoding,
     })

@@ -1,0 +1,139 @@
+//! TLS contexts. Certificates, keys and bundles are named by file: what they hold is read by whoever compiles.
+
+use std::collections::BTreeSet;
+
+use envoy_types::pb::envoy::{
+    config::core::v3::{
+        DataSource, TransportSocket, TypedExtensionConfig, data_source::Specifier, transport_socket::ConfigType,
+    },
+    extensions::transport_sockets::tls::v3::{
+        CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SpiffeCertValidatorConfig,
+        SubjectAltNameMatcher, TlsCertificate, UpstreamTlsContext, common_tls_context::ValidationContextType,
+        spiffe_cert_validator_config::TrustDomain, subject_alt_name_matcher::SanType,
+    },
+};
+
+use super::{policy::identity, yes};
+use crate::{
+    model::{Clients, Document, Expect, KeyPair, ListenerTls, Protocol, ServiceTls, Trust},
+    xds,
+};
+
+/// `tls` of a listener, as a transport socket.
+pub(super) fn downstream(of: &ListenerTls, protocol: &Protocol) -> TransportSocket {
+    let expect: Vec<Expect> = of.expect.iter().cloned().map(Expect::Identity).collect();
+    let alpn = matches!(protocol, Protocol::Http(_)).then(|| "http/1.1".to_owned());
+    let context = DownstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            tls_certificates: of.certificates.iter().map(certificate).collect(),
+            alpn_protocols: alpn.into_iter().collect(),
+            validation_context_type: of.trust.as_ref().map(|trust| validation(trust, &expect)),
+            ..CommonTlsContext::default()
+        }),
+        require_client_certificate: if matches!(of.clients, Clients::Required | Clients::Migrate) {
+            yes()
+        } else {
+            None
+        },
+        ..DownstreamTlsContext::default()
+    };
+    socket(xds::any(xds::DOWNSTREAM_TLS, &context))
+}
+
+/// `tls` of a service, as a transport socket.
+pub(super) fn upstream(of: &ServiceTls) -> TransportSocket {
+    let system = Trust { roots: vec![xds::SYSTEM_ROOTS.to_owned()], domains: Vec::new(), crl: None };
+    let context = UpstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            tls_certificates: of.pair.iter().map(certificate).collect(),
+            validation_context_type: Some(validation(of.trust.as_ref().unwrap_or(&system), &of.expect)),
+            ..CommonTlsContext::default()
+        }),
+        sni: of.sni.clone().unwrap_or_default(),
+        ..UpstreamTlsContext::default()
+    };
+    socket(xds::any(xds::UPSTREAM_TLS, &context))
+}
+
+fn socket(config: envoy_types::pb::google::protobuf::Any) -> TransportSocket {
+    TransportSocket {
+        name: "envoy.transport_sockets.tls".to_owned(),
+        config_type: Some(ConfigType::TypedConfig(config)),
+    }
+}
+
+fn certificate(of: &KeyPair) -> TlsCertificate {
+    TlsCertificate {
+        certificate_chain: Some(file(&of.certificate)),
+        private_key: Some(file(&of.key)),
+        ..TlsCertificate::default()
+    }
+}
+
+/// One bundle is a trusted CA. Trust domains, and further bundles, are the SPIFFE validator's: each domain with each
+/// bundle, and no name where any domain counts.
+fn validation(trust: &Trust, expect: &[Expect]) -> ValidationContextType {
+    let mut context = CertificateValidationContext {
+        match_typed_subject_alt_names: expect.iter().map(expected).collect(),
+        crl: trust.crl.as_deref().map(file),
+        ..CertificateValidationContext::default()
+    };
+    match (&trust.roots[..], &trust.domains[..]) {
+        ([one], []) => context.trusted_ca = Some(file(one)),
+        (roots, domains) => {
+            let any = [String::new()];
+            let domains = if domains.is_empty() { &any } else { domains };
+            let bundles = |name: &String| {
+                let domain = |root: &String| TrustDomain {
+                    name: name.clone(),
+                    trust_bundle: Some(file(root)),
+                    ..TrustDomain::default()
+                };
+                roots.iter().map(domain).collect::<Vec<_>>()
+            };
+            let config = SpiffeCertValidatorConfig {
+                trust_domains: domains.iter().flat_map(bundles).collect(),
+                ..SpiffeCertValidatorConfig::default()
+            };
+            context.custom_validator_config = Some(TypedExtensionConfig {
+                name: "envoy.tls.cert_validator.spiffe".to_owned(),
+                typed_config: Some(xds::any(xds::SPIFFE_VALIDATOR, &config)),
+            });
+        }
+    }
+    ValidationContextType::ValidationContext(context)
+}
+
+fn expected(of: &Expect) -> SubjectAltNameMatcher {
+    let (kind, matcher) = match of {
+        Expect::Identity(pattern) => (SanType::Uri, identity(pattern)),
+        Expect::Name(name) => (SanType::Dns, super::policy::exact(name)),
+    };
+    SubjectAltNameMatcher { san_type: kind as i32, matcher: Some(matcher), ..SubjectAltNameMatcher::default() }
+}
+
+fn file(path: &str) -> DataSource {
+    DataSource { specifier: Some(Specifier::Filename(path.to_owned())), ..DataSource::default() }
+}
+
+/// All files that the contexts of a document name.
+pub(super) fn files(document: &Document) -> BTreeSet<String> {
+    let mut files = BTreeSet::new();
+    let mut pair = |of: &KeyPair| files.extend([of.certificate.clone(), of.key.clone()]);
+    let mut trusts: Vec<&Trust> = Vec::new();
+    for tls in document.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+        tls.certificates.iter().for_each(&mut pair);
+        trusts.extend(&tls.trust);
+    }
+    let mut system = false;
+    for tls in document.services.iter().filter_map(|service| service.tls.as_ref()) {
+        tls.pair.iter().for_each(&mut pair);
+        trusts.extend(&tls.trust);
+        system |= tls.trust.is_none();
+    }
+    for trust in trusts {
+        files.extend(trust.roots.iter().chain(&trust.crl).cloned());
+    }
+    files.extend(system.then(|| xds::SYSTEM_ROOTS.to_owned()));
+    files
+}

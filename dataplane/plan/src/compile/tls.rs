@@ -1,0 +1,238 @@
+//! TLS contexts: certificates, keys and bundles, whose files were read by somebody else. Nothing in them is ignored, as that
+//! could let somebody in.
+
+use super::Work;
+use super::rejection::Place;
+use crate::{Certificate, CertificateKind};
+use api::envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
+use api::envoy_types::pb::envoy::config::core::v3::{DataSource, TransportSocket, transport_socket};
+use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
+use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
+use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
+    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SpiffeCertValidatorConfig,
+    SubjectAltNameMatcher, TlsCertificate, UpstreamTlsContext,
+};
+use api::envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+use api::envoy_types::pb::google::protobuf::BoolValue;
+use api::xds;
+use std::mem::take;
+use std::sync::Arc;
+use wire::spiffe::Pattern;
+use wire::tls::{Client, ClientSettings, Clients, Credential, Expect, Server, ServerSettings, Trust};
+
+/// The TLS server of a transport socket.
+pub(super) fn server(work: &mut Work<'_>, place: &Place, socket: TransportSocket) -> Option<Server> {
+    let before = work.rejections.len();
+    let mut rest: DownstreamTlsContext = unpacked(work, place, socket, xds::DOWNSTREAM_TLS)?;
+    let required = rest.require_client_certificate.take() == Some(BoolValue { value: true });
+    let mut common = rest.common_tls_context.take().unwrap_or_default();
+    work.refuse_rest(place, &rest);
+    let place = place.field("common_tls_context");
+    let certificates = certificates(work, &place, &mut common);
+    let (trust, expect) = validation(work, &place, &mut common);
+    let alpn = take(&mut common.alpn_protocols).into_iter().map(String::into_bytes).collect();
+    work.refuse_rest(&place, &common);
+    let clients = match (&trust, required) {
+        (None, false) => Clients::None,
+        (Some(_), false) => Clients::Optional,
+        (_, true) => Clients::Required,
+    };
+    if work.rejections.len() > before {
+        return None;
+    }
+    let (tickets, clock) = (work.world.tickets.clone(), work.world.clock.clone());
+    let server = Server::new(ServerSettings { certificates, clients, trust, expect, alpn, tickets, clock });
+    server.map_err(|reason| work.refuse(&place, reason)).ok()
+}
+
+/// The TLS client of a transport socket. The previous plan's, where nothing has changed: it remembers sessions.
+pub(super) fn client(work: &mut Work<'_>, place: &Place, socket: TransportSocket, service: &str) -> Option<Client> {
+    let before = work.rejections.len();
+    let mut rest: UpstreamTlsContext = unpacked(work, place, socket, xds::UPSTREAM_TLS)?;
+    let sni = Some(take(&mut rest.sni)).filter(|sni| !sni.is_empty());
+    let mut common = rest.common_tls_context.take().unwrap_or_default();
+    work.refuse_rest(place, &rest);
+    let place = place.field("common_tls_context");
+    let certificate = certificates(work, &place, &mut common).into_iter().next();
+    let (trust, expect) = validation(work, &place, &mut common);
+    let alpn = take(&mut common.alpn_protocols).into_iter().map(String::into_bytes).collect();
+    work.refuse_rest(&place, &common);
+    let Some(trust) = trust.filter(|_| work.rejections.len() == before) else {
+        if work.rejections.len() == before {
+            work.refuse(&place.field("validation_context"), "must have trusted_ca: anybody could answer otherwise");
+        }
+        return None;
+    };
+    if expect.is_empty() {
+        let why = "must not be empty: anybody with a certificate could answer otherwise";
+        work.refuse(&place.field("validation_context.match_typed_subject_alt_names"), why);
+        return None;
+    }
+    let clock = work.world.clock.clone();
+    let made = Client::new(ClientSettings { trust, expect, sni, certificate, alpn, clock });
+    let made = made.map_err(|reason| work.refuse(&place, reason)).ok()?;
+    let before = work.previous.get(service).and_then(|service| service.tls.as_ref());
+    Some(before.filter(|before| before.digest() == made.digest()).cloned().unwrap_or(made))
+}
+
+fn unpacked<M: api::prost::Message + Default>(
+    work: &mut Work<'_>,
+    place: &Place,
+    socket: TransportSocket,
+    wanted: &str,
+) -> Option<M> {
+    let Some(transport_socket::ConfigType::TypedConfig(config)) = socket.config_type else {
+        work.refuse(place, "must have a typed_config");
+        return None;
+    };
+    xds::decode(&config, wanted).map_err(|error| work.refuse(place, error)).ok()
+}
+
+fn certificates(work: &mut Work<'_>, place: &Place, common: &mut CommonTlsContext) -> Vec<Credential> {
+    let mut found = Vec::new();
+    for (index, certificate) in take(&mut common.tls_certificates).into_iter().enumerate() {
+        found.extend(self::certificate(work, &place.element("tls_certificates", index), certificate));
+    }
+    found
+}
+
+fn certificate(work: &mut Work<'_>, place: &Place, mut rest: TlsCertificate) -> Option<Credential> {
+    let chain = data(work, &place.field("certificate_chain"), rest.certificate_chain.take());
+    let key = data(work, &place.field("private_key"), rest.private_key.take());
+    work.refuse_rest(place, &rest);
+    let ((name, chain), (key_name, key)) = (chain?, key?);
+    let now_s = work.world.clock.now_s();
+    let read = Credential::from_pem(&chain, &key);
+    let read = read.and_then(|read| read.check_time(now_s).map(|()| read).map_err(str::to_owned));
+    match read {
+        Ok(credential) => {
+            let subject = match credential.identity() {
+                Ok(identity) => identity.as_str().into(),
+                Err(_) => credential.names().join(",").into(),
+            };
+            let not_after_s = credential.not_after_s();
+            work.certificates.push(Certificate { name, kind: CertificateKind::Own, subject, not_after_s });
+            Some(credential)
+        }
+        Err(reason) => {
+            work.refuse(place, format!("{name} with {key_name}: {reason}"));
+            None
+        }
+    }
+}
+
+fn validation(work: &mut Work<'_>, place: &Place, common: &mut CommonTlsContext) -> (Option<Trust>, Vec<Expect>) {
+    let mut rest = match common.validation_context_type.take() {
+        None => return (None, Vec::new()),
+        Some(ValidationContextType::ValidationContext(context)) => context,
+        Some(_) => {
+            work.refuse(place, "must have validation_context itself");
+            return (None, Vec::new());
+        }
+    };
+    let place = place.field("validation_context");
+    let trust = trust(work, &place, &mut rest);
+    let mut expect = Vec::new();
+    for (index, matcher) in take(&mut rest.match_typed_subject_alt_names).into_iter().enumerate() {
+        expect.extend(expected(work, &place.element("match_typed_subject_alt_names", index), matcher));
+    }
+    work.refuse_rest(&place, &rest);
+    (trust, expect)
+}
+
+fn trust(work: &mut Work<'_>, place: &Place, rest: &mut CertificateValidationContext) -> Option<Trust> {
+    let (mut roots, mut domains) = (Vec::new(), Vec::new());
+    if let Some(source) = rest.trusted_ca.take() {
+        roots.push(data(work, &place.field("trusted_ca"), Some(source))?);
+    }
+    if let Some(validator) = rest.custom_validator_config.take() {
+        let place = place.field("custom_validator_config");
+        let config = validator.typed_config.unwrap_or_default();
+        let config: Result<SpiffeCertValidatorConfig, String> = xds::decode(&config, xds::SPIFFE_VALIDATOR);
+        let mut config = config.map_err(|error| work.refuse(&place, error)).ok()?;
+        for (index, domain) in take(&mut config.trust_domains).into_iter().enumerate() {
+            let place = place.element("trust_domains", index);
+            roots.push(data(work, &place.field("trust_bundle"), domain.trust_bundle)?);
+            if !domain.workload_trust_domain.is_empty() {
+                work.refuse(&place.field("workload_trust_domain"), "is not supported");
+            }
+            if !domain.name.is_empty() && !domains.contains(&domain.name) {
+                domains.push(domain.name);
+            }
+        }
+        work.refuse_rest(&place, &config);
+    }
+    let list = match rest.crl.take() {
+        Some(source) => Some(data(work, &place.field("crl"), Some(source))?),
+        None => None,
+    };
+    roots.sort();
+    roots.dedup();
+    if roots.is_empty() {
+        work.refuse(&place.field("trusted_ca"), "must be given");
+        return None;
+    }
+    let name: Box<str> = roots.iter().map(|(name, _)| &**name).collect::<Vec<_>>().join(",").into();
+    let bundles: Vec<&[u8]> = roots.iter().map(|(_, bytes)| &bytes[..]).collect();
+    let lists: Vec<&[u8]> = list.iter().map(|(_, bytes)| &bytes[..]).collect();
+    match Trust::from_pem(&bundles, domains, &lists) {
+        Ok(trust) => {
+            let not_after_s = trust.not_after_s();
+            work.certificates.push(Certificate { name, kind: CertificateKind::Trust, subject: "".into(), not_after_s });
+            Some(trust)
+        }
+        Err(reason) => {
+            work.refuse(place, format!("{name}: {reason}"));
+            None
+        }
+    }
+}
+
+fn expected(work: &mut Work<'_>, place: &Place, matcher: SubjectAltNameMatcher) -> Option<Expect> {
+    let pattern = matcher.matcher.filter(|matcher| !matcher.ignore_case).and_then(|matcher| matcher.match_pattern);
+    let expect = match (SanType::try_from(matcher.san_type), pattern) {
+        (Ok(SanType::Dns), Some(MatchPattern::Exact(name))) => Some(Expect::Name(name.into())),
+        (Ok(SanType::Uri), Some(MatchPattern::Exact(id))) => Pattern::parse(&id).ok().map(Expect::Identity),
+        (Ok(SanType::Uri), Some(MatchPattern::Prefix(prefix))) if prefix.ends_with('/') => {
+            Pattern::parse(&format!("{prefix}**")).ok().map(Expect::Identity)
+        }
+        (Ok(SanType::Uri), Some(MatchPattern::SafeRegex(regex))) => pattern_of(&regex.regex).map(Expect::Identity),
+        _ => None,
+    };
+    if expect.is_none() {
+        work.refuse(
+            place,
+            "must be a DNS name (exact), or a SPIFFE ID: exact, a prefix that ends with /, or a pattern of segments",
+        );
+    }
+    expect
+}
+
+/// The pattern of identities that was written as a regular expression of segments.
+fn pattern_of(regex: &str) -> Option<Pattern> {
+    let segments = regex.replace("[^/]+", "*").replace(".+", "**").replace('\\', "");
+    Pattern::parse(&segments).ok()
+}
+
+/// The bytes of a source, with what they are called.
+fn data(work: &mut Work<'_>, place: &Place, source: Option<DataSource>) -> Option<(Box<str>, Arc<[u8]>)> {
+    match source.and_then(|source| source.specifier) {
+        Some(Specifier::Filename(path)) => match work.world.files.get(path.as_str()) {
+            Some(Ok(bytes)) => Some((path.into(), bytes.clone())),
+            Some(Err(reason)) => {
+                work.refuse(place, format!("{path} {reason}"));
+                None
+            }
+            None => {
+                work.refuse(place, format!("{path} was not read"));
+                None
+            }
+        },
+        Some(Specifier::InlineBytes(bytes)) => Some((place.to_string().into(), bytes.into())),
+        Some(Specifier::InlineString(text)) => Some((place.to_string().into(), text.into_bytes().into())),
+        _ => {
+            work.refuse(place, "must be given, as a filename or inline");
+            None
+        }
+    }
+}
