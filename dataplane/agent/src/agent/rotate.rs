@@ -2,7 +2,7 @@
 //! handshakes use the new plan. What is refused leaves in force what was, and is tried again.
 
 use super::Agent;
-use crate::files::Contents;
+use crate::files::{Contents, Look, Tried};
 use crate::tell::tell;
 use crate::world::now_s;
 use plan::{CertificateKind, Plan, Transport};
@@ -28,38 +28,22 @@ pub(super) struct Warnings {
 impl Agent {
     /// Looks at the files of the configuration; what has changed makes another plan.
     pub(super) fn look_at_files(&mut self) {
-        if !self.around.files.look() {
-            return;
-        }
-        let all = self.around.files.seen();
-        match self.compile_files(all.clone()) {
-            Ok(plan) => self.use_files(all, plan),
-            Err(reasons) => {
-                if let Some((some, plan)) = self.good_part() {
-                    self.use_files(some, plan);
+        match self.around.files.look() {
+            Look::Nothing => {}
+            Look::Restored => tell("files are again as they are in force"),
+            Look::Changed => {
+                let Tried { good, refused } = self.around.files.try_changes(|files| self.compile_files(files));
+                if let Some((files, plan)) = good {
+                    self.use_files(files, plan);
                 }
-                self.refuse_files(reasons);
+                self.refuse_files(refused);
             }
         }
     }
 
-    /// One broken file must not keep the others from being replaced: what of the changes is good by itself.
-    fn good_part(&self) -> Option<(Contents, Plan)> {
-        let mut good = (self.around.files.in_force().clone(), None);
-        for part in self.around.files.parts() {
-            let tried = self.around.files.with(&good.0, part);
-            if tried != good.0
-                && let Ok(plan) = self.compile_files(tried.clone())
-            {
-                good = (tried, Some(plan));
-            }
-        }
-        Some((good.0, good.1?))
-    }
-
-    fn compile_files(&self, files: Contents) -> Result<Plan, Vec<String>> {
+    fn compile_files(&self, files: &Contents) -> Result<Plan, Vec<String>> {
         let answers = self.dns.answers(self.plan.names());
-        self.compile(self.around.with(answers, files))
+        self.compile(self.around.with(answers, files.clone()))
     }
 
     fn use_files(&mut self, files: Contents, plan: Plan) {

@@ -27,6 +27,26 @@ const RETRY_LOOKS: u32 = 10;
 /// Groups that are tried one by one when not all that changed is good.
 const MOST_GROUPS: usize = 16;
 
+/// What a look at the disk has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Nothing that is worth doing anything.
+    Nothing,
+    /// Something is there to be tried.
+    Changed,
+    /// What was refused is gone: the disk has what is in force.
+    Restored,
+}
+
+/// What came of trying changes.
+#[derive(Debug)]
+pub(crate) struct Tried<T> {
+    /// What can be used: all that has changed, or the part of it that is good by itself.
+    pub(crate) good: Option<(Contents, T)>,
+    /// Why not all of it; empty when it is all.
+    pub(crate) refused: Vec<String>,
+}
+
 /// The files of one configuration.
 #[derive(Debug)]
 pub(crate) struct Files {
@@ -65,8 +85,8 @@ impl Files {
         }
     }
 
-    /// To be called once a second: reads again what has changed. True: there is something to try.
-    pub(crate) fn look(&mut self) -> bool {
+    /// To be called once a second: reads again what has changed.
+    pub(crate) fn look(&mut self) -> Look {
         let mut fresh = false;
         for (name, seen) in &mut self.seen {
             let for_what = self.wanted.uses.get(name).copied().unwrap_or_default();
@@ -74,15 +94,36 @@ impl Files {
         }
         self.looks += 1;
         if !fresh && self.looks < RETRY_LOOKS {
-            return false;
+            return Look::Nothing;
         }
         self.looks = 0;
-        let differs = self.changed().next().is_some();
-        if !differs {
-            // Whoever broke it has put it back.
-            self.told.clear();
+        if self.changed().next().is_some() {
+            return Look::Changed;
         }
-        differs
+        match std::mem::take(&mut self.told).is_empty() {
+            true => Look::Nothing,
+            false => Look::Restored,
+        }
+    }
+
+    /// Tries what has changed, all of it together; where that is refused, one group of files that belong together after the
+    /// other, because one broken file must not keep the others from being replaced.
+    pub(crate) fn try_changes<T>(&self, compile: impl Fn(&Contents) -> Result<T, Vec<String>>) -> Tried<T> {
+        let all = self.seen();
+        let refused = match compile(&all) {
+            Ok(done) => return Tried { good: Some((all, done)), refused: Vec::new() },
+            Err(reasons) => reasons,
+        };
+        let (mut contents, mut good) = (self.in_force.clone(), None);
+        for part in self.parts() {
+            let tried = self.with(&contents, part);
+            if tried != contents
+                && let Ok(done) = compile(&tried)
+            {
+                (contents, good) = (tried, Some(done));
+            }
+        }
+        Tried { good: good.map(|done| (contents, done)), refused }
     }
 
     /// The files that are not as they are in force.
@@ -91,9 +132,8 @@ impl Files {
         self.seen.iter().filter(move |(name, seen)| differs(name, seen)).map(|(name, _)| &**name)
     }
 
-    /// What to try one by one when all that changed is refused together: groups of files that belong together, of which
-    /// some have changed. None when there is only one such group, or none is known.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = &[Box<str>]> {
+    /// The groups of which some file has changed; none when there is only one, which was tried then.
+    fn parts(&self) -> impl Iterator<Item = &[Box<str>]> {
         let changed: BTreeSet<&str> = self.changed().collect();
         let groups = self.wanted.groups.iter().filter(|group| group.iter().any(|name| changed.contains(&**name)));
         let groups: Vec<_> = groups.take(MOST_GROUPS).map(|group| &group[..]).collect();
@@ -102,7 +142,7 @@ impl Files {
     }
 
     /// `base`, with these files as the disk has them.
-    pub(crate) fn with(&self, base: &Contents, names: &[Box<str>]) -> Contents {
+    fn with(&self, base: &Contents, names: &[Box<str>]) -> Contents {
         let mut contents = base.clone();
         contents.extend(names.iter().filter_map(|name| Some((name.clone(), self.seen.get(name)?.content.clone()))));
         contents
@@ -181,12 +221,12 @@ mod tests {
         let stand = Stand::new();
         stand.write("a", "one");
         let mut files = stand.files(&[&["a"]]);
-        assert!(!files.look());
+        assert_eq!(files.look(), Look::Nothing);
         stand.write("a", "two");
-        assert!(files.look(), "a change");
+        assert_eq!(files.look(), Look::Changed, "a change");
         assert_eq!(stand.text(files.in_force(), "a"), "one");
         assert_eq!(stand.text(&files.seen(), "a"), "two");
-        assert!(!files.look(), "it was tried, and has not changed since");
+        assert_eq!(files.look(), Look::Nothing, "it was tried, and has not changed since");
         files.apply(files.seen());
         assert_eq!((stand.text(files.in_force(), "a").as_str(), files.changed().count()), ("two", 0));
     }
@@ -199,7 +239,7 @@ mod tests {
         let modified = std::fs::metadata(stand.path("a")).unwrap().modified().unwrap();
         stand.write("a", "two");
         std::fs::File::options().write(true).open(stand.path("a")).unwrap().set_modified(modified).unwrap();
-        assert!(files.look());
+        assert_eq!(files.look(), Look::Changed);
     }
 
     #[test]
@@ -211,7 +251,7 @@ mod tests {
         }
         let mut files = stand.files(&[&["a"]]);
         std::fs::rename(stand.path("b"), stand.path("a")).unwrap();
-        assert!(files.look());
+        assert_eq!(files.look(), Look::Changed);
         assert_eq!(stand.text(&files.seen(), "a"), "two");
     }
 
@@ -227,7 +267,7 @@ mod tests {
         link("first");
         let mut files = stand.files(&[&["a"]]);
         link("second");
-        assert!(files.look());
+        assert_eq!(files.look(), Look::Changed);
         assert_eq!(stand.text(&files.seen(), "a"), "two");
     }
 
@@ -237,7 +277,7 @@ mod tests {
         stand.write("a", "one");
         let mut files = stand.files(&[&["a"]]);
         age(&stand.path("a"), 3600);
-        assert!(!files.look());
+        assert_eq!(files.look(), Look::Nothing);
     }
 
     #[test]
@@ -246,12 +286,12 @@ mod tests {
         stand.write("a", "one");
         let mut files = stand.files(&[&["a"]]);
         stand.write("a", "two");
-        assert!(files.look());
+        assert_eq!(files.look(), Look::Changed);
         assert!(files.is_news("it is odd") && !files.is_news("it is odd") && files.is_news("it is even"));
-        let tries = (0..2 * RETRY_LOOKS).filter(|_| files.look()).count();
+        let tries = (0..2 * RETRY_LOOKS).filter(|_| files.look() == Look::Changed).count();
         assert_eq!(tries, 2);
         stand.write("a", "one");
-        assert!(!files.look(), "it is as it was");
+        assert_eq!(files.look(), Look::Restored);
         assert!(files.is_news("it is odd"), "another time is another story");
     }
 
@@ -261,33 +301,54 @@ mod tests {
         stand.write("a", "one");
         let mut files = stand.files(&[&["a"]]);
         std::fs::remove_file(stand.path("a")).unwrap();
-        assert!(files.look());
+        assert_eq!(files.look(), Look::Changed);
         let reason = files.seen()[&stand.name("a")].clone().unwrap_err();
         assert!(reason.starts_with("cannot be read: "), "{reason}");
         assert_eq!(stand.text(files.in_force(), "a"), "one");
         stand.write("a", "one");
-        assert!(!files.look(), "it is as it was");
+        assert_eq!(files.look(), Look::Nothing, "it is as it was");
         assert_eq!(files.changed().count(), 0);
     }
 
+    /// Takes pairs whose halves say the same.
+    fn pairs(stand: &Stand, contents: &Contents) -> Result<(), Vec<String>> {
+        let odd = ["a", "b"].iter().filter(|pair| {
+            let [chain, key] = ["pem", "key"].map(|half| stand.text(contents, &format!("{pair}.{half}")));
+            chain != key
+        });
+        let reasons: Vec<String> = odd.map(|pair| format!("{pair} does not fit")).collect();
+        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+    }
+
     #[test]
-    fn groups_that_changed_are_tried_by_themselves_when_there_are_several() {
+    fn a_pair_that_is_replaced_in_two_steps_is_refused_and_then_taken() {
         let stand = Stand::new();
-        for name in ["a.pem", "a.key", "b.pem", "b.key", "c.pem"] {
-            stand.write(name, "old");
-        }
-        let mut files = stand.files(&[&["a.pem", "a.key"], &["b.pem", "b.key"], &["c.pem"]]);
+        ["a.pem", "a.key", "b.pem", "b.key"].iter().for_each(|name| stand.write(name, "old"));
+        let mut files = stand.files(&[&["a.pem", "a.key"], &["b.pem", "b.key"]]);
         stand.write("a.pem", "new");
-        assert!(files.look());
-        assert_eq!(files.parts().count(), 0, "the one group is all there is");
-        stand.write("b.key", "new");
-        assert!(files.look());
-        let parts: Vec<Vec<Box<str>>> = files.parts().map(<[Box<str>]>::to_vec).collect();
-        assert_eq!(parts.len(), 2);
-        let tried = files.with(files.in_force(), &parts[0]);
-        let texts = ["a.pem", "a.key", "b.pem", "b.key"].map(|name| stand.text(&tried, name));
-        assert_eq!(texts, ["new", "old", "old", "old"]);
-        files.apply(tried);
-        assert_eq!(files.changed().collect::<Vec<_>>(), [&*stand.name("b.key")]);
+        assert_eq!(files.look(), Look::Changed);
+        let tried = files.try_changes(|contents| pairs(&stand, contents));
+        assert!(tried.good.is_none() && tried.refused == ["a does not fit"]);
+        stand.write("a.key", "new");
+        assert_eq!(files.look(), Look::Changed);
+        let tried = files.try_changes(|contents| pairs(&stand, contents));
+        assert!(tried.refused.is_empty());
+        files.apply(tried.good.unwrap().0);
+        assert_eq!(stand.text(files.in_force(), "a.key"), "new");
+    }
+
+    #[test]
+    fn a_broken_pair_does_not_keep_another_from_being_replaced() {
+        let stand = Stand::new();
+        ["a.pem", "a.key", "b.pem", "b.key"].iter().for_each(|name| stand.write(name, "old"));
+        let mut files = stand.files(&[&["a.pem", "a.key"], &["b.pem", "b.key"]]);
+        ["a.pem", "b.pem", "b.key"].iter().for_each(|name| stand.write(name, "new"));
+        assert_eq!(files.look(), Look::Changed);
+        let tried = files.try_changes(|contents| pairs(&stand, contents));
+        assert_eq!(tried.refused, ["a does not fit"]);
+        files.apply(tried.good.unwrap().0);
+        let texts = ["a.pem", "a.key", "b.pem", "b.key"].map(|name| stand.text(files.in_force(), name));
+        assert_eq!(texts, ["old", "old", "new", "new"]);
+        assert_eq!(files.changed().collect::<Vec<_>>(), [&*stand.name("a.pem")], "it is tried again");
     }
 }
