@@ -285,7 +285,7 @@ impl Agent {
         let draft = compile(self, self.dns.answers(self.plan.names()))?;
         let binding = self.sockets.bind_again(addresses(&draft)).await.map_err(|reasons| self.about_file(reasons))?;
         let admin = self.move_admin(&draft).await.map_err(|reason| self.about_file(vec![reason]))?;
-        let changes = difference::between(&self.resources, &resources);
+        let changes = difference::between(&self.resources, &resources, (self.around.files.in_force(), &contents));
         // From here on nothing is refused: names whose answers do not come have no endpoints until they do.
         self.dns.reread();
         self.dns.want(draft.names());
