@@ -229,6 +229,7 @@ mod tests {
              \"source\":\"192.0.2.1:50000\",\"destination\":\"10.0.0.1:8080\",\"service\":\"cart\",\
              \"protocol\":\"HTTP/1.1\",\"method\":\"POST\",\"url\":\"shop.example.com/cart?x=1\",\"status\":200,\
              \"request_bytes\":3,\"response_bytes\":64,\"duration_ms\":12.345,\"upstream_ms\":11.000,\
+             \"source_identity\":null,\"destination_identity\":null,\"rule\":null,\"dry_run\":null,\"tls\":null,\"sni\":null,\
              \"request_id\":\"0123\",\"ending\":\"complete\",\"detail\":null}\n"
         );
     }
@@ -238,10 +239,10 @@ mod tests {
         assert_eq!(
             line(LogFormat::Text, &example()),
             "2026-11-22T21:55:14.234Z web 192.0.2.1:50000 POST shop.example.com/cart?x=1 HTTP/1.1 200 3 64 12.345 11.000 \
-             cart 10.0.0.1:8080 all 0123 complete -\n"
+             cart 10.0.0.1:8080 all 0123 complete - - - - - - -\n"
         );
         let nothing = line(LogFormat::Text, &Record { listener: "a b", route: "-", ..Record::default() });
-        assert_eq!(nothing, "2026-11-22T21:55:13.000Z \"a b\" - - - - - 0 0 0.000 - - - \"-\" - - -\n");
+        assert_eq!(nothing, "2026-11-22T21:55:13.000Z \"a b\" - - - - - 0 0 0.000 - - - \"-\" - - - - - - - - -\n");
     }
 
     #[test]

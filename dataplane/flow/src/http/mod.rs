@@ -167,7 +167,7 @@ mod tests {
         let http = bytes_of(serve);
         assert!(http <= 3072, "an HTTP connection's task takes {http} bytes");
         let tcp = bytes_of(crate::tcp::serve);
-        assert!(tcp <= 1536, "a TCP connection's task takes {tcp} bytes");
+        assert!(tcp <= 1792, "a TCP connection's task takes {tcp} bytes");
         let idle = crate::core::Idle::TABLE_BYTES + ring::Socket::TABLE_BYTES;
         assert!(idle <= 128, "an idle connection takes {idle} bytes of tables");
     }

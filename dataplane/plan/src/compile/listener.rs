@@ -181,7 +181,7 @@ fn listener_filters(work: &mut Work<'_>, place: &Place, filters: Vec<ListenerFil
     for filter in filters {
         match &filter.config_type {
             Some(listener_filter::ConfigType::TypedConfig(config)) if xds::is(config, xds::TLS_INSPECTOR) => {}
-            _ => work.refuse(place, format!("{} is not supported", filter.name)),
+            _ => work.refuse(place, format!("{} is not supported", filter.name).trim_start()),
         }
     }
 }

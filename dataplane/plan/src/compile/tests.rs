@@ -153,7 +153,7 @@ fn clusters_are_refused_by_name_and_field() {
     );
     assert_eq!(
         refused(|all| all.clusters[0].transport_socket = Some(TransportSocket::default())),
-        ["cluster/cart: transport_socket: is not supported"]
+        ["cluster/cart: transport_socket: must have a typed_config"]
     );
     let logical_dns = api::envoy_types::pb::envoy::config::cluster::v3::cluster::ClusterDiscoveryType::Type(2);
     assert_eq!(
@@ -232,7 +232,7 @@ fn edits_that_would_break_messages_are_refused() {
 fn listeners_are_refused_by_name_and_field() {
     assert_eq!(
         refused(|all| all.listeners[0].filter_chains[0].transport_socket = Some(TransportSocket::default())),
-        ["listener/web: filter_chains[0].transport_socket: is not supported"]
+        ["listener/web: filter_chains[0].transport_socket: must have a typed_config"]
     );
     assert_eq!(
         refused(|all| all.listeners[0].listener_filters.push(Default::default())),
