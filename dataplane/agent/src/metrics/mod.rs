@@ -70,9 +70,6 @@ static METRICS: &[Metric] = &[
     counter("ringway_tls_handshake_failures", "TLS handshakes that failed, by reason", handshake_failures),
     counter("ringway_plaintext_connections", "Connections that came in plain where TLS is offered too", |from, out| counter_of(out, from.sum(|core| core.plaintext.value()))),
     counter("ringway_policy_refused", "Requests and connections that a rule refused, or would have refused (dry-run)", refusals),
-    counter("ringway_quota_refused", "Requests that a quota refused", |from, out| {
-        counter_of(out, from.sum(|core| core.endings().filter(|(label, _)| *label == "quota_exceeded").map(|(_, count)| count).sum()))
-    }),
     counter("ringway_identity_requests", "Requests by the client's identity and the service, up to 1024 pairs", pairs),
     gauge("ringway_certificate_expiry_days", "Days until a certificate, or the first of a bundle, ends", certificates),
     counter("ringway_certificate_reloads", "Changes of the files that the configuration names", |from, out| {
@@ -364,10 +361,9 @@ mod tests {
             "ringway_plaintext_connections_total 6",
             "ringway_policy_refused_total{listener=\"web\",route=\"\",list=\"deny\",rule=\"old-net\",mode=\"enforced\"} 7",
             "ringway_policy_refused_total{listener=\"web\",route=\"cart\",list=\"allow\",rule=\"\",mode=\"dry-run\"} 8",
-            "ringway_quota_refused_total 0",
             "ringway_identity_requests_total{source=\"spiffe://shop/web\",service=\"cart\",class=\"2xx\"} 1",
             "ringway_identity_requests_total{source=\"other\",service=\"other\",class=\"4xx\"} 1",
-            "ringway_certificate_expiry_days{name=\"certs/a.pem\",kind=\"own\"} 1.5",
+            "ringway_certificate_expiry_days{name=\"certs/a.pem\",kind=\"own\",subject=\"spiffe://shop/web\"} 1.5",
             "ringway_certificate_reloads_total{result=\"applied\"} 0",
             "ringway_certificate_reloads_total{result=\"refused\"} 9",
             "ringway_core_completions_per_turn{core=\"0\"} 2.5",

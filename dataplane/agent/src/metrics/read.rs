@@ -173,7 +173,7 @@ pub(super) fn certificates(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
             CertificateKind::Own => "own",
             CertificateKind::Trust => "trust",
         };
-        let labels = [("name", &*certificate.name), ("kind", kind)];
+        let labels = [("name", &*certificate.name), ("kind", kind), ("subject", &*certificate.subject)];
         let days = (certificate.not_after_s as f64 - from.now_s as f64) / 86_400.0;
         out.encode_family(&labels)?.encode_gauge(&days)?;
     }
