@@ -30,7 +30,7 @@ impl Agent {
     pub(super) fn look_at_files(&mut self) {
         match self.around.files.look() {
             Look::Nothing => {}
-            Look::Restored => tell("files are again as they are in force"),
+            Look::Restored => tell("certificates are again as they are in force"),
             Look::Changed => {
                 let Tried { good, refused } = self.around.files.try_changes(|files| self.compile_files(files));
                 if let Some((files, plan)) = good {
@@ -53,7 +53,7 @@ impl Agent {
         self.around.files.apply(files);
         self.use_plan(Arc::new(plan));
         self.state.certificates.applied.fetch_add(1, Relaxed);
-        tell(format_args!("files have changed: generation {} applied: {changed}", self.plan.generation));
+        tell(format_args!("certificates reloaded: generation {} applied: {changed}", self.plan.generation));
         self.warn_of_certificates();
     }
 
@@ -64,10 +64,7 @@ impl Agent {
         }
         self.state.certificates.refused.fetch_add(1, Relaxed);
         let changed = names(self.around.files.changed());
-        tell(format_args!(
-            "files have changed and are refused, what was in force stays: {changed}: {}",
-            reasons.join("; ")
-        ));
+        tell(format_args!("certificates refused, those in force stay: {changed}: {}", reasons.join("; ")));
     }
 
     /// Replaces the keys of tickets when it is time.
