@@ -45,7 +45,6 @@ fn decide(plan: &Plan) {
             let decision = match listener.kind {
                 Kind::Http(_) => plan.decide(id, &request, 7, &mut cache),
                 Kind::Tcp(_) => plan.decide_tcp(id, &Peer::default(), 7),
-                Kind::Passthrough(_) => plan.decide_passthrough(id, Some("shop.example.com"), &Peer::default(), 7),
             };
             assert!(!cache.text.iter().any(u8::is_ascii_control));
             // A file's routes name services that stand in it.

@@ -22,11 +22,11 @@ use crate::{
 /// `tls` of a listener, as a transport socket.
 pub(super) fn downstream(of: &ListenerTls, protocol: &Protocol) -> TransportSocket {
     let expect: Vec<Expect> = of.expect.iter().cloned().map(Expect::Identity).collect();
-    let alpn = matches!(protocol, Protocol::Http(_)).then(|| "http/1.1".to_owned());
+    let alpn: &[&str] = if matches!(protocol, Protocol::Http(_)) { &["http/1.1", "http/1.0"] } else { &[] };
     let context = DownstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
             tls_certificates: of.certificates.iter().map(certificate).collect(),
-            alpn_protocols: alpn.into_iter().collect(),
+            alpn_protocols: alpn.iter().map(|name| (*name).to_owned()).collect(),
             validation_context_type: of.trust.as_ref().map(|trust| validation(trust, &expect)),
             ..CommonTlsContext::default()
         }),
