@@ -52,10 +52,19 @@ enum Verb {
     },
     /// Check a configuration file: exit 0, or 1 with one line a finding on standard error.
     ///
-    /// No name is resolved and no address bound.
+    /// Certificates, keys and bundles are read. No name is resolved and no address bound.
     Check {
         #[command(flatten)]
         file: File,
+    },
+    /// Say what would become of a request: listener, route, every rule and whether it matched, service.
+    ///
+    /// Nothing is sent. Exit 0; 1 with the findings of the file; 2 when the question is wrong.
+    Explain {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        question: Question,
     },
 }
 
@@ -66,9 +75,40 @@ struct File {
     path: PathBuf,
 }
 
+#[derive(Args)]
+struct Question {
+    /// The method
+    method: String,
+    /// http://host:port/path, https://..., or the path alone; the port or the host chooses the listener
+    url: String,
+    /// The SPIFFE ID that the client's certificate proves
+    #[arg(long, value_name = "ID")]
+    identity: Option<String>,
+    /// The client's address; behind a PROXY header, the one that stands there
+    #[arg(long, value_name = "IP")]
+    source: Option<String>,
+    /// The address that the connection comes from, when it is another
+    #[arg(long, value_name = "IP")]
+    peer: Option<String>,
+    /// A header field; may be repeated
+    #[arg(long = "header", value_name = "NAME:VALUE")]
+    headers: Vec<String>,
+    /// The listener, whatever the URL says
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+}
+
+impl From<Question> for agent::Question {
+    fn from(typed: Question) -> agent::Question {
+        let Question { method, url, identity, source, peer, headers, listener } = typed;
+        agent::Question { method, url, identity, source, peer, headers, listener }
+    }
+}
+
 fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Run { file, cores } => agent::run(&file.path, cores),
         Verb::Check { file } => agent::check(&file.path),
+        Verb::Explain { file, question } => agent::explain(&file.path, &question.into()),
     }
 }

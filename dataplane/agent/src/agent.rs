@@ -4,32 +4,35 @@
 //! probe the kernel → read the file → compile → resolve names → bind → start cores → order → ready
 //!     SIGHUP ──────► read → compile → resolve what is new → bind ─► order (or refuse, and stay)
 //!     DNS answer ─► compile ─────────────────────────────────────► order
-//!     certificate files change ─► compile ───────────────────────► order (or refuse, and stay)
+//!     a certificate ─► compile ──────────────────────────────────► order (or refuse, and try again)
 //!     SIGTERM, SIGINT, POST /drain ─► order to drain → wait → exit; a second signal: exit
 //! ```
+
+mod rotate;
 
 use crate::admin::{self, Admin};
 use crate::cores::{self, Cores};
 use crate::difference;
 use crate::dns::Dns;
 use crate::file;
-use crate::files::Files;
+use crate::files::{Files, Wanted};
 use crate::host;
 use crate::log::Log;
 use crate::sockets::{Binding, Sockets};
 use crate::state::State;
 use crate::tell::{tell, tell_ready};
+use crate::world::Around;
 use api::Resources;
 use flow::{Order, RuleCounts, Series};
 use plan::{Answers, Plan, World};
 use ring::Features;
+use rotate::Warnings;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
-use wire::tls::{Clock, TicketKeys};
 
 /// How long names that were never resolved hold a plan back.
 const RESOLVE: Duration = Duration::from_secs(2);
@@ -43,8 +46,6 @@ const LAST_ACCEPTS: Duration = Duration::from_millis(100);
 const LAST_ENDINGS: Duration = Duration::from_millis(500);
 /// How long the last log records may take.
 const LAST_RECORDS: Duration = Duration::from_secs(1);
-/// How long tickets are sealed with one key.
-const TICKET_KEY: Duration = Duration::from_secs(12 * 3600);
 /// Descriptors beside connections: rings, logs, admin pages, resolver.
 const SPARE_DESCRIPTORS: u64 = 64;
 
@@ -108,62 +109,29 @@ impl Ends {
     }
 }
 
-/// The counters of a plan's `series`, in their order.
-type PlanSeries = Arc<[Arc<Series>]>;
+/// The counters of a plan's `series` and `rules`, in their order.
+#[derive(Clone)]
+struct Counts {
+    series: Arc<[Arc<Series>]>,
+    rules: Arc<[Arc<RuleCounts>]>,
+}
 
 struct Agent {
     path: PathBuf,
     /// What the current plan was compiled from.
     resources: Resources,
     plan: Arc<Plan>,
-    series: PlanSeries,
-    /// The counters of the plan's `rules`, in their order.
-    rules: Arc<[Arc<RuleCounts>]>,
+    counts: Counts,
     /// Plans that some core may still use. They are freed here, not by a core that would have to wait for it.
-    old: Vec<(Arc<Plan>, PlanSeries)>,
+    old: Vec<(Arc<Plan>, Counts)>,
+    around: Around,
+    warnings: Warnings,
     cores: Cores,
     sockets: Sockets,
     dns: Dns,
     admin: Option<Admin>,
     log: Log,
     state: Arc<State>,
-    around: Surroundings,
-    files: Files,
-    /// Why files that have changed are not used yet.
-    refusal: String,
-}
-
-/// What does not come from the configuration but is needed to compile it, apart from DNS's answers and files.
-#[derive(Debug)]
-struct Surroundings {
-    clock: Clock,
-    tickets: TicketKeys,
-    tickets_made: Instant,
-}
-
-impl Surroundings {
-    fn new() -> std::io::Result<Surroundings> {
-        let tickets = TicketKeys { current: host::random_key()?, previous: None };
-        Ok(Surroundings { clock: Clock::new(host::unix_s()), tickets, tickets_made: Instant::now() })
-    }
-
-    /// All that is known, when these are DNS's answers and what the files hold.
-    fn world(&self, answers: Answers, files: &Files) -> World {
-        self.clock.set(host::unix_s());
-        let (clock, tickets) = (self.clock.clone(), Some(self.tickets.clone()));
-        World { answers, files: files.contents().clone(), clock, tickets }
-    }
-
-    /// Makes another key for tickets when the current one is old enough. Says whether it did.
-    fn rotate_tickets(&mut self) -> bool {
-        if self.tickets_made.elapsed() < TICKET_KEY {
-            return false;
-        }
-        let Ok(current) = host::random_key() else { return false };
-        self.tickets = TicketKeys { previous: Some(self.tickets.current), current };
-        self.tickets_made = Instant::now();
-        true
-    }
 }
 
 impl Agent {
@@ -174,10 +142,13 @@ impl Agent {
         features: Features,
         descriptor_limit: u64,
     ) -> Result<Agent, Refused> {
-        let around = Surroundings::new().map_err(|error| refused(format!("no random numbers: {error}")))?;
-        let files = Files::read(&resources.files);
-        let draft = file::compile(path, &resources, None, 1, &around.world(Answers::default(), &files))
-            .map_err(Refused::Findings)?;
+        let mut around = Around::new(&resources).map_err(|error| refused(format!("no random bytes: {error}")))?;
+        let files = around.files.seen();
+        let compile = |answers: Answers| {
+            let world = around.with(answers, files.clone());
+            file::compile(path, &resources, None, 1, &world).map_err(Refused::Findings)
+        };
+        let draft = compile(Answers::default())?;
         let wanted = cores.map_or_else(|| draft.process.cores.clone(), api::Cores::Count);
         let cpus = cores::choose(&wanted, &ring::host::cpu::allowed()).map_err(refused)?;
         let sockets = Sockets::new(cpus.len());
@@ -194,36 +165,29 @@ impl Agent {
         let mut dns = Dns::new(state.dns_failures.clone());
         dns.want(draft.names());
         dns.settle(RESOLVE).await;
-        let plan = if draft.names().is_empty() {
-            draft
-        } else {
-            file::compile(path, &resources, None, 1, &around.world(dns.answers(draft.names()), &files))
-                .map_err(Refused::Findings)?
-        };
-        let (plan, series) = (Arc::new(plan), Arc::from([]));
-        let (path, old, refusal) = (path.to_owned(), Vec::new(), String::new());
-        let rules = Arc::from([]);
+        let plan = if draft.names().is_empty() { draft } else { compile(dns.answers(draft.names()))? };
+        around.files.apply(files);
+        let plan = Arc::new(plan);
         let mut agent = Agent {
-            path,
+            path: path.to_owned(),
             resources,
             plan: plan.clone(),
-            series,
-            rules,
-            old,
+            counts: Counts { series: [].into(), rules: [].into() },
+            old: Vec::new(),
+            around,
+            warnings: Warnings::default(),
             cores,
             sockets,
             dns,
             admin,
             log,
             state,
-            around,
-            files,
-            refusal,
         };
         agent.sockets.replace(binding);
         agent.use_plan(plan);
         agent.await_cores().await?;
         agent.say_ready(&cpus);
+        agent.warn_of_certificates();
         Ok(agent)
     }
 
@@ -288,14 +252,10 @@ impl Agent {
     fn look_after(&mut self) {
         self.cores.check();
         self.old.retain(|(plan, _)| Arc::strong_count(plan) > 1);
-        self.around.clock.set(host::unix_s());
-        if self.files.changed() {
-            self.files_changed();
-        } else if self.around.rotate_tickets()
-            && let Err(reasons) = self.compile_again()
-        {
-            tell(format_args!("no plan with new keys for tickets: {}", reasons.join("; ")));
-        }
+        self.around.set_clock();
+        self.look_at_files();
+        self.rotate_tickets();
+        self.warn_of_certificates();
     }
 
     /// Reads the file again: a good one replaces the plan, a bad one is refused with its reasons.
@@ -316,22 +276,23 @@ impl Agent {
     async fn try_reload(&mut self) -> Result<String, Vec<String>> {
         let resources = file::read(&self.path)?;
         let generation = self.plan.generation + 1;
-        let files = Files::read(&resources.files);
-        let world = self.around.world(self.dns.answers(self.plan.names()), &files);
-        let draft = file::compile(&self.path, &resources, Some(&self.plan), generation, &world)?;
+        let mut files = Files::read(Wanted::of(&resources));
+        let contents = files.seen();
+        let compile = |agent: &Agent, answers: Answers| {
+            let world = agent.around.with(answers, contents.clone());
+            file::compile(&agent.path, &resources, Some(&agent.plan), generation, &world)
+        };
+        let draft = compile(self, self.dns.answers(self.plan.names()))?;
         let binding = self.sockets.bind_again(addresses(&draft)).await.map_err(|reasons| self.about_file(reasons))?;
         let admin = self.move_admin(&draft).await.map_err(|reason| self.about_file(vec![reason]))?;
-        let changes = difference::between(&self.resources, &resources);
+        let changes = difference::between(&self.resources, &resources, (self.around.files.in_force(), &contents));
         // From here on nothing is refused: names whose answers do not come have no endpoints until they do.
         self.dns.reread();
         self.dns.want(draft.names());
         self.dns.settle(RESOLVE).await;
         let plan = match draft.names().is_empty() {
             true => draft,
-            false => {
-                let world = self.around.world(self.dns.answers(draft.names()), &files);
-                file::compile(&self.path, &resources, Some(&self.plan), generation, &world)?
-            }
+            false => compile(self, self.dns.answers(draft.names()))?,
         };
         if let Some(admin) = admin {
             self.admin = admin;
@@ -342,8 +303,8 @@ impl Agent {
         self.log.set(plan.process.access_log.clone());
         self.sockets.replace(binding);
         self.resources = resources;
-        self.files = files;
-        self.refusal.clear();
+        files.apply(contents);
+        self.around.files = files;
         let more = plan.process.connections > self.plan.process.connections;
         self.use_plan(Arc::new(plan));
         if more {
@@ -370,58 +331,40 @@ impl Agent {
 
     /// DNS answers have changed: the same configuration makes another plan.
     fn answers_changed(&mut self) {
-        if let Err(reasons) = self.compile_again() {
-            tell(format_args!("a DNS answer is refused: {}", reasons.join("; ")));
+        match self.compile(self.world()) {
+            Ok(plan) => self.use_plan(Arc::new(plan)),
+            Err(reasons) => tell(format_args!("a DNS answer is refused: {}", reasons.join("; "))),
         }
     }
 
-    /// The same resources in a world that has changed.
-    fn compile_again(&mut self) -> Result<(), Vec<String>> {
-        let world = self.around.world(self.dns.answers(self.plan.names()), &self.files);
-        let generation = self.plan.generation + 1;
-        let plan = file::compile(&self.path, &self.resources, Some(&self.plan), generation, &world)?;
-        self.use_plan(Arc::new(plan));
-        Ok(())
+    /// The world as far as it is in force.
+    fn world(&self) -> World {
+        self.around.with(self.dns.answers(self.plan.names()), self.around.files.in_force().clone())
     }
 
-    /// Files have changed: new handshakes use what they hold, or, while it cannot be used, what they held.
-    fn files_changed(&mut self) {
-        let before = std::mem::replace(&mut self.files, Files::read(&self.resources.files));
-        match self.compile_again() {
-            Ok(()) => {
-                self.refusal.clear();
-                self.state.certificate_reloads.fetch_add(1, Relaxed);
-                tell(format_args!("certificates reloaded: generation {} applied", self.plan.generation));
-            }
-            Err(reasons) => {
-                // Tried again while they differ from what is in force; what is wrong is said once.
-                self.files = before;
-                let reasons = reasons.join("; ");
-                if self.refusal != reasons {
-                    self.state.certificates_refused.fetch_add(1, Relaxed);
-                    tell(format_args!("certificates refused, those in force stay: {reasons}"));
-                    self.refusal = reasons;
-                }
-            }
-        }
+    /// The same configuration in another world: the plan to come.
+    fn compile(&self, world: World) -> Result<Plan, Vec<String>> {
+        let plan = plan::compile(&self.resources, Some(&self.plan), self.plan.generation + 1, &world);
+        plan.map_err(|rejections| rejections.iter().map(ToString::to_string).collect())
     }
 
     /// Hands a plan, whose sockets are bound, to all cores.
     fn use_plan(&mut self, plan: Arc<Plan>) {
-        let series = self.state.registry().of(&plan);
-        self.rules = self.state.registry().rules_of(&plan);
-        let before = (std::mem::replace(&mut self.plan, plan.clone()), std::mem::replace(&mut self.series, series));
+        let series = self.state.series().of(&plan.series, plan.generation);
+        let rules = self.state.rules().of(&plan.rules, plan.generation);
+        let counts = std::mem::replace(&mut self.counts, Counts { series, rules });
+        let before = (std::mem::replace(&mut self.plan, plan.clone()), counts);
         self.old.push(before);
         drop(self.state.show(plan));
         self.order(false, false);
     }
 
     fn order(&mut self, drain: bool, cut: bool) {
-        let Agent { cores, plan, series, rules, sockets, .. } = self;
+        let Agent { cores, plan, counts, sockets, .. } = self;
         cores.order(|core| Order {
             plan: plan.clone(),
-            series: series.clone(),
-            rules: rules.clone(),
+            series: counts.series.clone(),
+            rules: counts.rules.clone(),
             sockets: sockets.of_core(core, plan.listeners.iter().map(|listener| &listener.address)),
             drain,
             cut,

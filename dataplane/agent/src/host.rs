@@ -37,26 +37,17 @@ pub(crate) fn thread_state(name: &str) -> String {
     unknown()
 }
 
-/// A random number from the kernel.
-pub(crate) fn random_u64() -> std::io::Result<u64> {
-    random().map(u64::from_le_bytes)
-}
-
-/// A random key from the kernel.
-pub(crate) fn random_key() -> std::io::Result<[u8; 32]> {
-    random()
-}
-
-fn random<const N: usize>() -> std::io::Result<[u8; N]> {
+/// Random bytes from the kernel.
+pub(crate) fn random_bytes<const N: usize>() -> std::io::Result<[u8; N]> {
     use std::io::Read;
     let mut bytes = [0; N];
     fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes)
 }
 
-/// The time of day, Unix seconds.
-pub(crate) fn unix_s() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+/// A random number from the kernel.
+pub(crate) fn random_u64() -> std::io::Result<u64> {
+    random_bytes().map(u64::from_le_bytes)
 }
 
 #[cfg(test)]

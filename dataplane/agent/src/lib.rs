@@ -5,16 +5,17 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | `agent` | the thread's life: start, reload, changes of DNS answers, drain |
+//! | `agent` | the thread's life: start, reload, changes of DNS answers and of certificates, drain |
 //! | `file` | the configuration file |
-//! | `files` | certificates and keys that it names |
+//! | `files`, `tickets`, `world` | certificates and the like; the keys of tickets; all that plans are compiled with beside the file |
 //! | `cores` | the cores' threads: CPUs, start, orders, heartbeat |
 //! | `sockets` | listening sockets, keyed by address |
 //! | `dns` | names of services |
-//! | `series` | counters by listener, route and service, which outlive plans |
+//! | `series` | counters by listener, route and service, and by rule, which outlive plans |
 //! | `state` | what the admin pages show |
 //! | `admin`, `metrics` | the admin pages |
 //! | `log` | the access log |
+//! | `explain` | what would become of a request that is never sent |
 //! | `difference` | what a new configuration changed, in words |
 //! | `host`, `tell` | what the kernel says about us, what we say to people |
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@ mod agent;
 mod cores;
 mod difference;
 mod dns;
+mod explain;
 mod file;
 mod files;
 mod host;
@@ -33,6 +35,10 @@ mod series;
 mod sockets;
 mod state;
 mod tell;
+mod tickets;
+mod world;
+
+pub use explain::{Question, explain};
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -62,11 +68,8 @@ pub fn run(path: &Path, cores: Option<u32>) -> ExitCode {
 ///
 /// The exit code is 0, or 1 with one line a finding on standard error: `FILE:LINE:COLUMN: what is wrong`.
 pub fn check(path: &Path) -> ExitCode {
-    let plan = file::read(path).and_then(|resources| {
-        let files = files::Files::read(&resources.files).contents().clone();
-        let clock = wire::tls::Clock::new(host::unix_s());
-        file::compile(path, &resources, None, 1, &plan::World { files, clock, ..plan::World::default() })
-    });
+    let plan =
+        file::read(path).and_then(|resources| file::compile(path, &resources, None, 1, &world::of_check(&resources)));
     match plan {
         Ok(_) => ExitCode::SUCCESS,
         Err(findings) => {

@@ -3,8 +3,8 @@
 use crate::cores::{Began, Cores};
 use crate::log::Tally;
 use crate::series::Registry;
-use flow::Counters;
-use plan::Plan;
+use flow::{Counters, Process, RuleCounts, Series};
+use plan::{Plan, RuleKey, SeriesKey};
 use ring::{Features, Stats};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,25 +36,33 @@ pub(crate) struct State {
     pub(crate) reloads: AtomicU64,
     /// Files that were refused.
     pub(crate) refused: AtomicU64,
-    /// Times that certificates which had changed were taken.
-    pub(crate) certificate_reloads: AtomicU64,
-    /// Times that they were refused.
-    pub(crate) certificates_refused: AtomicU64,
-    /// The pairs of identity and service that requests are counted by.
-    pub(crate) process: Arc<flow::Process>,
+    /// Changes of certificates and other files that the configuration names: applied, and refused.
+    pub(crate) certificates: Tried,
+    /// What all cores share.
+    pub(crate) process: Arc<Process>,
     /// Every core works with a plan.
     pub(crate) ready: AtomicBool,
     /// The process drains.
     pub(crate) draining: AtomicBool,
     /// Somebody asked on the admin page that it should.
     pub(crate) drain: Notify,
-    registry: Mutex<Registry>,
+    series: Mutex<Registry<SeriesKey, Series>>,
+    rules: Mutex<Registry<RuleKey, RuleCounts>>,
     plan: Mutex<Option<Arc<Plan>>>,
+}
+
+/// How often something was done, and how often refused.
+#[derive(Debug, Default)]
+pub(crate) struct Tried {
+    /// Done.
+    pub(crate) applied: AtomicU64,
+    /// Refused.
+    pub(crate) refused: AtomicU64,
 }
 
 impl State {
     /// The state of a process whose cores have been started.
-    pub(crate) fn new(cores: &Cores, process: Arc<flow::Process>, features: Features, descriptor_limit: u64) -> State {
+    pub(crate) fn new(cores: &Cores, process: Arc<Process>, features: Features, descriptor_limit: u64) -> State {
         State {
             counters: cores.counters(),
             stats: cores.stats(),
@@ -67,20 +75,25 @@ impl State {
             plans: AtomicU64::new(0),
             reloads: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-            certificate_reloads: AtomicU64::new(0),
-            certificates_refused: AtomicU64::new(0),
+            certificates: Tried::default(),
             process,
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             drain: Notify::new(),
-            registry: Mutex::new(Registry::new(cores.len())),
+            series: Mutex::new(Registry::new(cores.len())),
+            rules: Mutex::new(Registry::new(cores.len())),
             plan: Mutex::new(None),
         }
     }
 
     /// The series there are.
-    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn series(&self) -> MutexGuard<'_, Registry<SeriesKey, Series>> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rules of policy that there are.
+    pub(crate) fn rules(&self) -> MutexGuard<'_, Registry<RuleKey, RuleCounts>> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The plan that the cores have, or are about to have.

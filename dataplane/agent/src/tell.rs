@@ -1,4 +1,4 @@
-//! What the agent tells a person: plain lines on standard error, here and nowhere else.
+//! What the agent tells a person: plain lines on standard error, and answers on standard output; here and nowhere else.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -16,6 +16,12 @@ pub(crate) fn tell_ready(what: impl Display) {
 /// Tells what is wrong with a file, in the form that editors and scripts know: `FILE:LINE:COLUMN: what`.
 pub(crate) fn tell_findings(findings: &[String]) {
     findings.iter().for_each(|finding| line(finding));
+}
+
+/// Prints what was asked for on standard output: lines, each with its end.
+pub(crate) fn print(text: &str) {
+    let text = text.replace(|c: char| c.is_control() && c != '\n', "?");
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// Names come from files and peers: what they hold cannot begin a line of its own. That nobody reads does not matter.

@@ -47,7 +47,7 @@ fn each_error_has_its_place_and_the_right_word() {
         ("9000]", "9000], balance: robin", "`robin` is not known here; write `round-robin`"),
         ("9000]", "9000], protocol: http2", "`http2` is not supported yet"),
         ("to: app }", "to: app, retry: { on: [reset] } }", "`reset` is not supported yet"),
-        ("routes:", "tls: {}, routes:", "`tls` is not supported yet"),
+        ("routes:", "tls: {}, routes:", "a listener's `tls` needs `certificates`"),
     ] {
         let found = findings(&GOOD.replace(from, to));
         assert!(found.iter().any(|line| line.contains(finding)), "{to}: {found:?}");

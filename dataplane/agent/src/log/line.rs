@@ -227,10 +227,31 @@ mod tests {
     }
 
     #[test]
+    fn what_tls_and_policy_add_is_in_the_documented_order() {
+        let secured = Record {
+            source_identity: "spiffe://shop/web",
+            destination_identity: "spiffe://shop/cart",
+            rule: "the web",
+            dry_run: "old-net",
+            tls: "TLSv1.3",
+            sni: "shop.example.com",
+            ..example()
+        };
+        let json = line(LogFormat::Json, &secured);
+        let added = "\"source_identity\":\"spiffe://shop/web\",\"destination_identity\":\"spiffe://shop/cart\",\
+             \"rule\":\"the web\",\"dry_run\":\"old-net\",\"tls\":\"TLSv1.3\",\"sni\":\"shop.example.com\"";
+        assert!(json.contains(added), "{json}");
+        let text = line(LogFormat::Text, &secured);
+        let added = " complete - spiffe://shop/web spiffe://shop/cart \"the web\" old-net TLSv1.3 shop.example.com\n";
+        assert!(text.ends_with(added), "{text}");
+    }
+
+    #[test]
     fn hostile_bytes_stay_within_their_field() {
         let hostile = Record {
             path: b"/\"}\n{\"ending\":\"complete\"\\\x00\x1b[2J\xff\xc3\xa4\xe2\x80\xa8",
             method: b"\xfe",
+            sni: "a\n\"b c",
             ..Record::default()
         };
         for format in [LogFormat::Json, LogFormat::Text] {

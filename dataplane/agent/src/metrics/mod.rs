@@ -5,22 +5,22 @@ mod read;
 
 use crate::host;
 use crate::state::State;
-use flow::{Counters, RuleSum, SeriesSum};
-use plan::{Plan, RuleKey, SeriesKey};
+use crate::world;
+use flow::{Counters, PairId, PairKey, RuleSum, SeriesSum};
+use plan::{Certificate, Plan, RuleKey, SeriesKey};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use read::{
-    Out, counter_of, counts, gauge_of, gauges, info, latencies, of_certificates, of_cores, of_endpoints, of_pairs,
-    of_rules, of_services, requests,
+    Out, certificates, counter_of, counts, gauge_of, gauges, handshake_failures, handshakes, info, latencies, of_cores,
+    of_endpoints, of_services, pairs, refusals, requests,
 };
 use ring::StatsSnapshot;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::UNIX_EPOCH;
-use wire::tls::Failure;
 
 /// The content type of [`page`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -59,34 +59,23 @@ static METRICS: &[Metric] = &[
     gauge("ringway_upstream_connections_open", "Connections to endpoints that are open", |from, out| gauge_of(out, from.sum(|core| core.upstream.value()))),
     gauge("ringway_upstream_connections_idle", "Of those, connections without a request", |from, out| gauge_of(out, from.sum(|core| core.upstream_idle.value()))),
 
-    counter("ringway_tls_handshakes", "TLS handshakes that were completed", |from, out| {
-        counts(out, &[("side", "downstream"), ("resumed", "no")], from.sum(|core| core.handshakes.value() - core.handshakes_resumed.value()))?;
-        counts(out, &[("side", "downstream"), ("resumed", "yes")], from.sum(|core| core.handshakes_resumed.value()))?;
-        counts(out, &[("side", "upstream"), ("resumed", "no")], from.sum(|core| core.upstream_handshakes.value() - core.upstream_handshakes_resumed.value()))?;
-        counts(out, &[("side", "upstream"), ("resumed", "yes")], from.sum(|core| core.upstream_handshakes_resumed.value()))
-    }),
-    counter("ringway_tls_handshake_failures", "TLS handshakes that came to nothing", |from, out| {
-        for failure in Failure::ALL {
-            counts(out, &[("side", "downstream"), ("reason", failure.label())], from.sum(|core| core.handshake_failures[failure.index()].value()))?;
-            counts(out, &[("side", "upstream"), ("reason", failure.label())], from.sum(|core| core.upstream_handshake_failures[failure.index()].value()))?;
-        }
-        Ok(())
-    }),
-    counter("ringway_plaintext_connections", "Connections that came in plain where TLS is offered too", |from, out| counter_of(out, from.sum(|core| core.plaintext.value()))),
-    counter("ringway_policy_refused", "Requests and connections that a rule refused, or would have", of_rules),
-    counter("ringway_identity_requests", "Requests by the client's identity and the service", of_pairs),
-    gauge("ringway_certificate_expiry_days", "Days until a certificate, or the first of a bundle, expires", of_certificates),
-    counter("ringway_certificate_reloads", "Times that certificates which had changed were taken or refused", |from, out| {
-        counts(out, &[("result", "applied")], from.certificate_reloads)?;
-        counts(out, &[("result", "refused")], from.certificates_refused)
-    }),
-
     counter("ringway_downstream_received_bytes", "Bytes received from clients", |from, out| counter_of(out, from.sum(|core| core.downstream_received_bytes.value()))),
     counter("ringway_downstream_sent_bytes", "Bytes sent to clients", |from, out| counter_of(out, from.sum(|core| core.downstream_sent_bytes.value()))),
     counter("ringway_upstream_received_bytes", "Bytes received from endpoints", |from, out| counter_of(out, from.sum(|core| core.upstream_received_bytes.value()))),
     counter("ringway_upstream_sent_bytes", "Bytes sent to endpoints", |from, out| counter_of(out, from.sum(|core| core.upstream_sent_bytes.value()))),
     counter("ringway_body_bytes", "Bytes of bodies and tunnels that were passed on, either way", |from, out| counter_of(out, from.sum(|core| core.body_bytes.value()))),
     counter("ringway_body_copied_bytes", "Of those, bytes that were copied in user space", |from, out| counter_of(out, from.sum(|core| core.body_copied_bytes.value()))),
+
+    counter("ringway_tls_handshakes", "TLS handshakes that were completed", handshakes),
+    counter("ringway_tls_handshake_failures", "TLS handshakes that failed, by reason", handshake_failures),
+    counter("ringway_plaintext_connections", "Connections that came in plain where TLS is offered too", |from, out| counter_of(out, from.sum(|core| core.plaintext.value()))),
+    counter("ringway_policy_refused", "Requests and connections that a rule refused, or would have refused (dry-run)", refusals),
+    counter("ringway_identity_requests", "Requests by the client's identity and the service, up to 1024 pairs", pairs),
+    gauge("ringway_certificate_expiry_days", "Days until a certificate, or the first of a bundle, ends", certificates),
+    counter("ringway_certificate_reloads", "Changes of the files that the configuration names", |from, out| {
+        let results = [("applied", from.certificates_applied), ("refused", from.certificates_refused)];
+        results.iter().try_for_each(|(result, count)| counts(out, &[("result", result)], *count))
+    }),
 
     gauge("ringway_service_connections", "Connections that count against the service's limit", |from, out| of_services(from, out, balance::Kind::Connection)),
     gauge("ringway_service_pending", "Waiting requests that count against the service's limit", |from, out| of_services(from, out, balance::Kind::Pending)),
@@ -196,9 +185,12 @@ struct Snapshot {
     stats: Vec<StatsSnapshot>,
     series: Vec<(SeriesKey, SeriesSum)>,
     rules: Vec<(RuleKey, RuleSum)>,
-    process: Arc<flow::Process>,
-    certificate_reloads: u64,
+    /// The last stands for all that found no room.
+    pairs: Vec<(PairId, PairKey)>,
+    certificates: Vec<Certificate>,
+    certificates_applied: u64,
     certificates_refused: u64,
+    /// Seconds since 1970.
     now_s: u64,
     plan: Option<Arc<Plan>>,
     features: ring::Features,
@@ -224,19 +216,16 @@ impl Snapshot {
     fn of(state: &State) -> Snapshot {
         let plan = state.plan();
         let (wall, instant) = state.started;
-        let (series, rules) = {
-            let registry = state.registry();
-            (registry.sums(), registry.rule_sums())
-        };
         Snapshot {
             counters: state.counters.clone(),
             stats: state.stats.iter().map(|stats| stats.snapshot()).collect(),
-            series,
-            rules,
-            process: state.process.clone(),
-            certificate_reloads: state.certificate_reloads.load(Relaxed),
-            certificates_refused: state.certificates_refused.load(Relaxed),
-            now_s: host::unix_s(),
+            series: state.series().sums(),
+            rules: state.rules().sums(),
+            pairs: pairs_of(&state.process.pairs),
+            certificates: plan.iter().flat_map(|plan| plan.certificates()).cloned().collect(),
+            certificates_applied: state.certificates.applied.load(Relaxed),
+            certificates_refused: state.certificates.refused.load(Relaxed),
+            now_s: world::now_s(),
             features: state.features.clone(),
             connections_limit: plan.as_ref().map_or(0, |plan| plan.process.connections.into()),
             plan,
@@ -263,6 +252,14 @@ impl Snapshot {
     }
 }
 
+/// The pairs there are, by name, and behind them all that found no room.
+fn pairs_of(pairs: &flow::Pairs) -> Vec<(PairId, PairKey)> {
+    let mut known: Vec<(PairId, PairKey)> = pairs.iter().map(|(id, key)| (id, key.clone())).collect();
+    known.sort_by(|one, other| one.1.cmp(&other.1));
+    known.push((PairId::OTHER, PairKey { identity: "other".into(), service: "other".into() }));
+    known
+}
+
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for metric in METRICS {
@@ -277,11 +274,25 @@ impl Collector for Snapshot {
 mod tests {
     use super::*;
     use flow::Ending;
+    use wire::tls::Failure;
 
     fn snapshot() -> Snapshot {
         let counters = Counters::default();
         counters.accepted.add(3);
         counters.ended(Ending::NoRoute);
+        counters.handshakes.add(5);
+        counters.handshakes_resumed.add(2);
+        counters.upstream_handshake_failures[Failure::UnknownIssuer.index()].add(4);
+        counters.plaintext.add(6);
+        let pairs = flow::Pairs::default();
+        counters.pairs.record(pairs.intern("spiffe://shop/web", "cart"), 201);
+        counters.pairs.record(PairId::OTHER, 404);
+        let rule = |route: &str, list: &'static str, name: &str| RuleKey {
+            listener: "web".into(),
+            route: route.into(),
+            list,
+            name: name.into(),
+        };
         let series = flow::Series::new(1);
         series.core(0).record(200, 700_000);
         series.core(0).record(503, 99_000_000_000);
@@ -295,6 +306,19 @@ mod tests {
                 ..StatsSnapshot::default()
             }],
             series: vec![(key, series.sum())],
+            rules: vec![
+                (rule("", "deny", "old-net"), RuleSum { refused: 7, would_refuse: 0 }),
+                (rule("cart", "allow", ""), RuleSum { refused: 0, would_refuse: 8 }),
+            ],
+            pairs: pairs_of(&pairs),
+            certificates: vec![Certificate {
+                name: "certs/a.pem".into(),
+                kind: plan::CertificateKind::Own,
+                subject: "spiffe://shop/web".into(),
+                not_after_s: 1_000_000 + 36 * 3600,
+            }],
+            certificates_refused: 9,
+            now_s: 1_000_000,
             ..Snapshot::default()
         }
     }
@@ -330,6 +354,18 @@ mod tests {
             "ringway_request_duration_seconds_bucket{le=\"60.0\",listener=\"web\",route=\"a\\\"b\",service=\"cart\"} 1",
             "ringway_request_duration_seconds_bucket{le=\"+Inf\",listener=\"web\",route=\"a\\\"b\",service=\"cart\"} 2",
             "ringway_request_duration_seconds_count{listener=\"web\",route=\"a\\\"b\",service=\"cart\"} 2",
+            "ringway_tls_handshakes_total{side=\"downstream\",resumed=\"false\"} 3",
+            "ringway_tls_handshakes_total{side=\"downstream\",resumed=\"true\"} 2",
+            "ringway_tls_handshakes_total{side=\"upstream\",resumed=\"false\"} 0",
+            "ringway_tls_handshake_failures_total{side=\"upstream\",reason=\"unknown_issuer\"} 4",
+            "ringway_plaintext_connections_total 6",
+            "ringway_policy_refused_total{listener=\"web\",route=\"\",list=\"deny\",rule=\"old-net\",mode=\"enforced\"} 7",
+            "ringway_policy_refused_total{listener=\"web\",route=\"cart\",list=\"allow\",rule=\"\",mode=\"dry-run\"} 8",
+            "ringway_identity_requests_total{source=\"spiffe://shop/web\",service=\"cart\",class=\"2xx\"} 1",
+            "ringway_identity_requests_total{source=\"other\",service=\"other\",class=\"4xx\"} 1",
+            "ringway_certificate_expiry_days{name=\"certs/a.pem\",kind=\"own\",subject=\"spiffe://shop/web\"} 1.5",
+            "ringway_certificate_reloads_total{result=\"applied\"} 0",
+            "ringway_certificate_reloads_total{result=\"refused\"} 9",
             "ringway_core_completions_per_turn{core=\"0\"} 2.5",
             "ringway_core_busy_seconds_total{core=\"0\"} 1.5",
             concat!("ringway_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),

@@ -2,11 +2,12 @@
 
 use super::Snapshot;
 use balance::{Endpoint, Kind};
-use flow::{LATENCY_BOUNDS_S, PairId};
+use flow::{Count, LATENCY_BOUNDS_S};
 use plan::CertificateKind;
 use prometheus_client::encoding::{MetricEncoder, NoLabelSet};
 use ring::StatsSnapshot;
 use std::fmt;
+use wire::tls::Failure;
 
 /// Where one metric's values go.
 pub(super) type Out<'a> = MetricEncoder<'a>;
@@ -97,46 +98,83 @@ pub(super) fn of_endpoints(
     Ok(())
 }
 
-/// What each rule of policy refused, and would have refused were it enforced.
-pub(super) fn of_rules(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
-    for (key, sum) in &from.rules {
-        for (mode, count) in [("enforced", sum.refused), ("dry-run", sum.would_refuse)] {
-            let labels = [
-                ("listener", &*key.listener),
-                ("route", &*key.route),
-                ("list", key.list),
-                ("rule", &*key.name),
-                ("mode", mode),
-            ];
-            counts(out, &labels, count)?;
+/// Completed handshakes of both sides. Both counters of a side are read one after the other: the one that is part of the other
+/// may be ahead for a moment.
+pub(super) fn handshakes(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
+    let sides = [
+        ("downstream", from.sum(|core| core.handshakes_resumed.value()), from.sum(|core| core.handshakes.value())),
+        (
+            "upstream",
+            from.sum(|core| core.upstream_handshakes_resumed.value()),
+            from.sum(|core| core.upstream_handshakes.value()),
+        ),
+    ];
+    for (side, resumed, all) in sides {
+        counts(out, &[("side", side), ("resumed", "false")], all.saturating_sub(resumed))?;
+        counts(out, &[("side", side), ("resumed", "true")], resumed)?;
+    }
+    Ok(())
+}
+
+/// Failed handshakes of both sides, by reason.
+pub(super) fn handshake_failures(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
+    for failure in Failure::ALL {
+        let of = |counts: &[Count]| counts.get(failure.index()).map_or(0, Count::value);
+        let sides = [
+            ("downstream", from.sum(|core| of(&core.handshake_failures))),
+            ("upstream", from.sum(|core| of(&core.upstream_handshake_failures))),
+        ];
+        for (side, count) in sides {
+            counts(out, &[("side", side), ("reason", failure.label())], count)?;
         }
     }
     Ok(())
 }
 
-/// Requests of clients that proved who they are, by identity, service and class.
-pub(super) fn of_pairs(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
-    let known = from.process.pairs.iter().map(|(id, key)| (id, &*key.identity, &*key.service));
-    for (id, source, service) in known.chain([(PairId::OTHER, "other", "other")]) {
+/// What policy refused. Rules that only try are told apart from those that are enforced by what they have counted; a rule
+/// that never refused anybody shows with zero.
+pub(super) fn refusals(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
+    for (key, sum) in &from.rules {
+        let mut mode = |mode: &str, count: u64| {
+            let labels = [
+                ("listener", &*key.listener),
+                ("route", &key.route),
+                ("list", key.list),
+                ("rule", &key.name),
+                ("mode", mode),
+            ];
+            counts(out, &labels, count)
+        };
+        mode("enforced", sum.refused)?;
+        if sum.would_refuse > 0 {
+            mode("dry-run", sum.would_refuse)?;
+        }
+    }
+    Ok(())
+}
+
+/// Requests by identity and service; classes that never occurred are left out.
+pub(super) fn pairs(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
+    for (id, key) in &from.pairs {
         for (at, class) in CLASSES.iter().enumerate() {
-            let count = from.sum(|core| core.pairs.classes(id)[at]);
+            let count = from.sum(|core| core.pairs.classes(*id)[at]);
             if count > 0 {
-                counts(out, &[("source", source), ("service", service), ("class", class)], count)?;
+                counts(out, &[("source", &*key.identity), ("service", &key.service), ("class", class)], count)?;
             }
         }
     }
     Ok(())
 }
 
-/// Days that each certificate has left; less than nothing when it has expired.
-pub(super) fn of_certificates(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
-    for certificate in from.plan.iter().flat_map(|plan| plan.certificates()) {
+/// Days left of each certificate: below zero when it has ended.
+pub(super) fn certificates(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
+    for certificate in &from.certificates {
         let kind = match certificate.kind {
             CertificateKind::Own => "own",
             CertificateKind::Trust => "trust",
         };
-        let days = (certificate.not_after_s as f64 - from.now_s as f64) / 86_400.0;
         let labels = [("name", &*certificate.name), ("kind", kind), ("subject", &*certificate.subject)];
+        let days = (certificate.not_after_s as f64 - from.now_s as f64) / 86_400.0;
         out.encode_family(&labels)?.encode_gauge(&days)?;
     }
     Ok(())

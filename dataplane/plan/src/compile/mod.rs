@@ -93,6 +93,8 @@ fn distinct(mut certificates: Vec<Certificate>) -> Vec<Certificate> {
 struct Work<'a> {
     /// The previous plan's services by name.
     previous: HashMap<&'a str, &'a Service>,
+    /// The previous plan's certificates: the file, and when it ends.
+    held: BTreeSet<(&'a str, u64)>,
     world: &'a World,
     rules: Vec<RuleKey>,
     lists: Vec<List>,
@@ -113,8 +115,10 @@ struct Work<'a> {
 impl<'a> Work<'a> {
     fn new(previous: Option<&'a Plan>, world: &'a World) -> Work<'a> {
         let services = previous.map_or(&[][..], |plan| &plan.services);
+        let certificates = previous.map_or(&[][..], |plan| &plan.certificates);
         Work {
             previous: services.iter().map(|service| (&*service.name, service)).collect(),
+            held: certificates.iter().map(|held| (&*held.name, held.not_after_s)).collect(),
             world,
             rules: Vec::new(),
             lists: Vec::new(),

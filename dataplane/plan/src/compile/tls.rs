@@ -103,7 +103,12 @@ fn certificate(work: &mut Work<'_>, place: &Place, mut rest: TlsCertificate) -> 
     let ((name, chain), (key_name, key)) = (chain?, key?);
     let now_s = work.world.clock.now_s();
     let read = Credential::from_pem(&chain, &key);
-    let read = read.and_then(|read| read.check_time(now_s).map(|()| read).map_err(str::to_owned));
+    // One that ends while it is in force must not hold back what else changes: whoever connects judges it.
+    let is_held = |read: &Credential| work.held.contains(&(&*name, read.not_after_s()));
+    let read = read.and_then(|read| match read.check_time(now_s) {
+        Err(reason) if !is_held(&read) => Err(reason.to_owned()),
+        _ => Ok(read),
+    });
     match read {
         Ok(credential) => {
             let subject = match credential.identity() {
@@ -234,5 +239,57 @@ fn data(work: &mut Work<'_>, place: &Place, source: Option<DataSource>) -> Optio
             work.refuse(place, "must be given, as a filename or inline");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Plan, World, compile};
+    use wire::tls::Clock;
+
+    const FILE: &str = "
+listeners:
+  web:
+    address: 127.0.0.1:443
+    protocol: http
+    tls: { certificates: [ { certificate: a.pem, key: a.key } ] }
+    routes: [ { respond: { status: 200 } } ]
+services: {}
+";
+    /// 2030-01-01 and a day later.
+    const END_S: u64 = 1_893_456_000;
+    const DAY_S: u64 = 86_400;
+
+    /// A world at this time, with a certificate that ends on the first of January of a year.
+    fn world(now_s: u64, year: i32) -> World {
+        let mut parameters = rcgen::CertificateParams::new(vec!["shop.example.com".to_owned()]).unwrap();
+        parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        parameters.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        let mut world = World { clock: Clock::new(now_s), ..World::default() };
+        for (name, text) in [("a.pem", certificate.pem()), ("a.key", key.serialize_pem())] {
+            world.files.insert(name.into(), Ok(text.into_bytes().into()));
+        }
+        world
+    }
+
+    fn plan(previous: Option<&Plan>, world: &World) -> Result<Plan, String> {
+        let resources = api::translate(&api::load(FILE, "r.yaml").unwrap());
+        compile(&resources, previous, 1, world).map_err(|found| found[0].to_string())
+    }
+
+    #[test]
+    fn a_certificate_that_ends_while_it_is_in_force_holds_nothing_back() {
+        let mut world = world(END_S - DAY_S, 2030);
+        let first = plan(None, &world).unwrap();
+        assert_eq!(first.certificates().map(|held| held.not_after_s).collect::<Vec<_>>(), [END_S]);
+        world.clock = Clock::new(END_S + DAY_S);
+        let reason = plan(None, &world).unwrap_err();
+        assert!(reason.ends_with("a.pem with a.key: the certificate has expired"), "{reason}");
+        let second = plan(Some(&first), &world).unwrap();
+        assert!(plan(Some(&second), &world).is_ok(), "for as long as it is in force");
+        let other = self::world(END_S + DAY_S, 2029);
+        assert!(plan(Some(&second), &other).unwrap_err().ends_with("expired"), "another one is judged");
     }
 }

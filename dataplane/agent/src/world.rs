@@ -1,0 +1,61 @@
+//! What plans are compiled with beside the configuration: files, the time, and the keys of tickets.
+
+use crate::files::{Contents, Files, Wanted};
+use crate::tickets::Tickets;
+use api::Resources;
+use plan::{Answers, World};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use wire::tls::Clock;
+
+/// The world around one process.
+#[derive(Debug)]
+pub(crate) struct Around {
+    /// Set each second, and before a plan is compiled.
+    clock: Clock,
+    /// The keys of session tickets.
+    pub(crate) tickets: Tickets,
+    /// The files of the configuration in force.
+    pub(crate) files: Files,
+}
+
+impl Around {
+    /// The world of a process that starts with these resources: their files are read.
+    ///
+    /// # Errors
+    /// The system has no random bytes.
+    pub(crate) fn new(resources: &Resources) -> std::io::Result<Around> {
+        let clock = Clock::default();
+        set(&clock);
+        let tickets = Tickets::new(Instant::now())?;
+        Ok(Around { clock, tickets, files: Files::read(Wanted::of(resources)) })
+    }
+
+    /// Sets the clock that certificates are held against.
+    pub(crate) fn set_clock(&self) {
+        set(&self.clock);
+    }
+
+    /// The world with these answers and files.
+    pub(crate) fn with(&self, answers: Answers, files: Contents) -> World {
+        self.set_clock();
+        let tickets = Some(self.tickets.keys().clone());
+        World { answers, files, clock: self.clock.clone(), tickets }
+    }
+}
+
+/// The world of a plan that no core will use: its files and the time.
+pub(crate) fn of_check(resources: &Resources) -> World {
+    let files = Files::read(Wanted::of(resources));
+    let clock = Clock::default();
+    set(&clock);
+    World { files: files.seen(), clock, ..World::default() }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn set(clock: &Clock) {
+    clock.set(now_s());
+}

@@ -1,0 +1,226 @@
+//! Why a request is decided as it is, in words. Nothing is sent, taken or changed.
+
+use crate::decide::{Cache, Request};
+use crate::matcher::Part;
+use crate::policy::{Asked, Condition, List, ListId, ListKind, Rule, Scratch};
+use crate::{Destination, Kind, ListenerId, Plan, Route, RouteAction, Target, Transport, peer};
+use std::fmt;
+
+/// What the plan does with a request, and why. Prints as lines, the decision first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    lines: Vec<String>,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lines.iter().try_for_each(|line| writeln!(f, "{line}"))
+    }
+}
+
+impl Plan {
+    /// What would be done with a request that came through `listener`, and why: who asks, which listener, host and route,
+    /// each rule of policy and whether it holds, and the endpoints that may get the request.
+    pub fn explain(&self, listener: ListenerId, request: &Request<'_>) -> Explanation {
+        let mut cache = Cache::default();
+        let decision = self.decide(listener, request, 0, &mut cache);
+        let mut lines = vec![decision.show(self, &cache.text).to_string()];
+        let through = self.listener(listener);
+        let transport = match through.transport {
+            Transport::Plain => "plain",
+            Transport::Tls(_) => "TLS",
+            Transport::Migrate(_) => "TLS, or plain while clients migrate",
+        };
+        let Kind::Http(http) = &through.kind else { return Explanation { lines } };
+        let or_none = |address: Option<std::net::IpAddr>| address.map_or("none".to_owned(), |ip| ip.to_string());
+        let source = peer::source(request, http.forwarded.trusted_hops);
+        lines.push(format!("identity: {}", request.peer.identity.unwrap_or("none")));
+        lines.push(format!("source: {}", or_none(source)));
+        lines.push(format!("peer: {}", or_none(request.peer.direct)));
+        lines.push(format!("path: {}", request.path.escape_ascii()));
+        lines.push(format!("listener: {} at {}, {transport}", through.name, through.address));
+        let host = http.hosts.find(request.authority, &mut Vec::new());
+        lines.push(format!("host: {}", host.map_or("none".to_owned(), |host| host.names.join(" "))));
+        let route = decision.route.map(|id| self.route(id));
+        lines.push(format!("route: {}", route.map_or("none", |route| &route.name)));
+        let policy = route.map_or(&http.policy, |route| &route.policy);
+        let mut asked = Asked::new(request, http.forwarded.trusted_hops);
+        self.rules(policy, &mut asked, &mut lines);
+        if let Some(route) = route {
+            self.candidates(route, &mut lines);
+        }
+        Explanation { lines }
+    }
+
+    /// Each list in the order in which it is asked, with each of its rules; also those behind the one that decides.
+    fn rules(&self, policy: &[ListId], asked: &mut Asked<'_>, lines: &mut Vec<String>) {
+        if policy.is_empty() {
+            lines.push("policy: none".to_owned());
+        }
+        let mut scratch = Scratch::default();
+        for id in policy {
+            let list = &self.lists[id.0 as usize];
+            let key = &self.rules[list.nobody.0 as usize];
+            let whose = match &*key.route {
+                "" => format!("listener {}", key.listener),
+                route => format!("route {route}"),
+            };
+            lines.push(format!("{} of {whose}:{}", key.list, if list.rules.is_empty() { " no rule" } else { "" }));
+            let mut holds = false;
+            for rule in &list.rules {
+                let found = self.rule(list, rule, asked, &mut scratch);
+                holds |= rule.enforced && found.is_none();
+                let mode = if rule.enforced { "" } else { " (dry-run)" };
+                let found = found.map_or("holds".to_owned(), |word| format!("does not hold: {word}"));
+                lines.push(format!("  {}{mode}: {found}", self.rules[rule.id.0 as usize].name));
+            }
+            if list.kind == ListKind::Allow && list.enforced && !holds {
+                lines.push("  no rule holds: refused".to_owned());
+            }
+        }
+    }
+
+    /// The first word of a rule that does not hold, or none.
+    fn rule(&self, list: &List, rule: &Rule, asked: &mut Asked<'_>, scratch: &mut Scratch) -> Option<&'static str> {
+        let mut fails = |condition: &&Condition| !condition.holds(list.kind, self, asked, scratch);
+        match &rule.when {
+            Condition::All(all) => all.iter().find(fails).map(word),
+            other => fails(&other).then(|| word(other)),
+        }
+    }
+
+    /// The services that the route may choose, and their endpoints.
+    fn candidates(&self, route: &Route, lines: &mut Vec<String>) {
+        let RouteAction::Forward(forward) = &route.action else { return };
+        match &forward.to {
+            Destination::One(target) => self.candidate(target, None, lines),
+            Destination::Weighted { targets, weights, .. } => {
+                targets.iter().zip(weights).for_each(|(target, weight)| self.candidate(target, Some(*weight), lines));
+            }
+        }
+    }
+
+    fn candidate(&self, target: &Target, share: Option<u32>, lines: &mut Vec<String>) {
+        let share = share.map_or(String::new(), |share| format!(", share {share}"));
+        let name = &self.series[target.series.0 as usize].service;
+        let Some(id) = target.service else {
+            return lines.push(format!("service: {name}{share}: there is none of this name"));
+        };
+        let service = self.service(id);
+        let tls = if service.tls.is_some() { ", TLS" } else { "" };
+        lines.push(format!("service: {name}{share}{tls}"));
+        for (endpoint, weight) in service.balance.endpoints() {
+            lines.push(format!("  {}, weight {weight}", endpoint.address()));
+        }
+        if service.balance.endpoints().len() == 0 {
+            lines.push("  no endpoint is known: names are not resolved here".to_owned());
+        }
+    }
+}
+
+/// The word of the language that says a condition.
+fn word(condition: &Condition) -> &'static str {
+    match condition {
+        Condition::Any => "any",
+        Condition::All(inner) | Condition::One(inner) => inner.first().map_or("any", word),
+        Condition::Not(inner) => word(inner),
+        Condition::Methods(_) => "methods",
+        Condition::Path(_) => "path",
+        Condition::Identity(_) => "identity",
+        Condition::Source(_) => "source",
+        Condition::Peer(_) => "peer",
+        Condition::Field(field) => match field.part {
+            Part::Field(_) => "headers",
+            Part::Authority => "hosts",
+            Part::Method => "methods",
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Peer;
+    use crate::tests::plan_of;
+    use wire::h1::Method;
+
+    const FILE: &str = "
+listeners:
+  web:
+    address: 127.0.0.1:80
+    protocol: http
+    deny: [ { name: old-net, source: [192.0.2.0/24] } ]
+    hosts:
+      - names: [shop.com]
+        routes:
+          - name: cart
+            match: { path: /cart/* }
+            allow:
+              - { name: web, identity: 'spiffe://shop/ns/web/**', methods: [GET] }
+              - { name: all-of-shop, identity: 'spiffe://shop/**', dry-run: true }
+            to: { a: 10, b: 90 }
+          - { name: ping, match: { path: /ping }, respond: { status: 200 } }
+services:
+  a: { endpoints: [10.0.0.1:80, { address: 10.0.0.2:80, weight: 3 }] }
+  b: { endpoints: ['b.example.com:80'] }
+";
+
+    fn explained(peer: Peer<'_>, method: &[u8], authority: &[u8], path: &[u8]) -> Vec<String> {
+        let request = Request {
+            method: if method == b"GET" { Method::Get } else { Method::Post },
+            method_bytes: method,
+            authority,
+            path,
+            query: b"",
+            fields: &[],
+            head: b"",
+            peer,
+        };
+        plan_of(FILE).explain(ListenerId(0), &request).lines
+    }
+
+    #[test]
+    fn every_rule_is_told_with_the_word_that_fails() {
+        let address = "10.1.1.1".parse().ok();
+        let peer = Peer { identity: Some("spiffe://shop/ns/web/sa/x"), address, direct: address };
+        let lines = explained(peer, b"GET", b"shop.com", b"/cart/1");
+        assert!(lines[0].starts_with("listener web, route cart: forward to a"), "{lines:#?}");
+        assert_eq!(
+            lines[1..],
+            [
+                "identity: spiffe://shop/ns/web/sa/x",
+                "source: 10.1.1.1",
+                "peer: 10.1.1.1",
+                "path: /cart/1",
+                "listener: web at 127.0.0.1:80, plain",
+                "host: shop.com",
+                "route: cart",
+                "deny of listener web:",
+                "  old-net: does not hold: source",
+                "allow of route cart:",
+                "  all-of-shop (dry-run): holds",
+                "  web: holds",
+                "service: a, share 10",
+                "  10.0.0.1:80, weight 1",
+                "  10.0.0.2:80, weight 3",
+                "service: b, share 90",
+                "  no endpoint is known: names are not resolved here",
+            ]
+        );
+        let lines = explained(Peer { identity: None, ..peer }, b"GET", b"shop.com", b"/cart/1");
+        assert!(lines[0].contains("denied, 403"), "{lines:#?}");
+        assert!(lines.contains(&"  web: does not hold: identity".to_owned()), "{lines:#?}");
+        assert!(lines.contains(&"  no rule holds: refused".to_owned()));
+        let lines = explained(peer, b"POST", b"shop.com", b"/cart/1");
+        assert!(lines.contains(&"  web: does not hold: methods".to_owned()), "{lines:#?}");
+    }
+
+    #[test]
+    fn a_request_without_host_or_route_says_so() {
+        let lines = explained(Peer::default(), b"GET", b"other.com", b"/ping");
+        assert!(lines[0].contains("no route, 404") && lines.contains(&"host: none".to_owned()), "{lines:#?}");
+        let lines = explained(Peer::default(), b"GET", b"shop.com", b"/nothing");
+        assert!(lines.contains(&"host: shop.com".to_owned()) && lines.contains(&"route: none".to_owned()));
+        assert!(lines.contains(&"deny of listener web:".to_owned()), "the listener's rules hold without a route too");
+    }
+}
