@@ -2,19 +2,24 @@
 
 use crate::program::workspace;
 use crate::wait::until;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// The path of nginx, haproxy, envoy or curl; none, and a line that says so, when it is not installed.
+/// The path of nginx, haproxy, envoy, curl or openssl; none, and a line that says so, when it is not installed.
 pub fn find(program: &str, test: &str) -> Option<PathBuf> {
     let found = match program {
-        "curl" => Some(PathBuf::from("curl")),
+        "curl" | "openssl" => Some(PathBuf::from(program)),
         _ => by_script(program),
     };
     // pyenv's shims are scripts that know their program under some versions of Python only: so it is tried.
-    let version = if program == "nginx" { "-v" } else { "--version" };
+    let version = match program {
+        "nginx" => "-v",
+        "openssl" => "version",
+        _ => "--version",
+    };
     let runs = |path: &PathBuf| Command::new(path).arg(version).output().is_ok_and(|output| output.status.success());
     let found = found.filter(runs);
     if found.is_none() {
@@ -27,6 +32,40 @@ fn by_script(program: &str) -> Option<PathBuf> {
     let output = Command::new(workspace().join("tests/peers.sh")).args(["--print", program]).output().ok()?;
     let path = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| PathBuf::from(path.trim()))
+}
+
+/// Runs a program with this input, which stays open for `rest`, so that it does not end before the other side; what it printed, both
+/// streams, and whether it succeeded. One that does not end within 15 s is killed, and `(KILLED)` stands behind what it printed.
+///
+/// # Panics
+/// It does not start.
+pub fn talk(command: &mut Command, input: &[u8], rest: Duration) -> (bool, String) {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || {
+        let _gone = stdin.write_all(&input);
+        std::thread::sleep(rest);
+    });
+    let collect = |from: Box<dyn Read + Send>| {
+        std::thread::spawn(move || {
+            let (mut from, mut bytes) = (from, Vec::new());
+            let _broken = from.read_to_end(&mut bytes);
+            bytes
+        })
+    };
+    let (out, err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+    let streams = [collect(Box::new(out)), collect(Box::new(err))];
+    let status = until(Duration::from_secs(15), || child.try_wait().expect("a child"));
+    if status.is_none() {
+        let _gone = child.kill();
+        let _status = child.wait();
+    }
+    writer.join().expect("no panic");
+    let told: Vec<u8> = streams.into_iter().flat_map(|stream| stream.join().expect("no panic")).collect();
+    let killed = if status.is_none() { "(KILLED)" } else { "" };
+    (status.is_some_and(|status| status.success()), String::from_utf8_lossy(&told).into_owned() + killed)
 }
 
 /// A running peer; killed when dropped.
@@ -49,7 +88,7 @@ impl Peer {
             let _gone = peer.0.kill();
             let mut told = String::new();
             if let Some(mut stderr) = peer.0.stderr.take() {
-                let _any = std::io::Read::read_to_string(&mut stderr, &mut told);
+                let _any = stderr.read_to_string(&mut told);
             }
             panic!("{command:?} does not listen on {port}:\n{told}");
         }

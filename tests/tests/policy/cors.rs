@@ -7,7 +7,9 @@ const CORS: &str = "cors: { origins: ['https://app.test', 'https://*.wild.test']
                     expose: [x-total], credentials: true, max-age: 10m },";
 
 fn preflight(gate: &Gate, path: &str, origin: &str) -> Answer {
-    let request = format!("OPTIONS {path} Origin: {origin}|Access-Control-Request-Method: PUT|Access-Control-Request-Headers: x-key");
+    let request = format!(
+        "OPTIONS {path} Origin: {origin}|Access-Control-Request-Method: PUT|Access-Control-Request-Headers: x-key"
+    );
     ask(&mut gate.proxy.client(), &request)
 }
 
@@ -17,8 +19,13 @@ fn allowed(answer: &Answer) -> Option<&str> {
 
 /// The words of a list field.
 fn list(answer: &Answer, name: &str) -> Vec<String> {
-    let mut words: Vec<String> =
-        answer.head.all(name).iter().flat_map(|value| value.split(',')).map(|word| word.trim().to_ascii_lowercase()).collect();
+    let mut words: Vec<String> = answer
+        .head
+        .all(name)
+        .iter()
+        .flat_map(|value| value.split(','))
+        .map(|word| word.trim().to_ascii_lowercase())
+        .collect();
     words.sort();
     words
 }
@@ -93,7 +100,10 @@ fn any_origin_and_the_routes_own() {
     assert_eq!(answer.field("access-control-allow-credentials"), None);
     // A preflight reaches a route whose methods do not have OPTIONS.
     let answer = preflight(&gate, "/own", "https://own.test");
-    assert_eq!((allowed(&answer), list(&answer, "access-control-allow-methods")), (Some("https://own.test"), vec!["put".to_owned()]));
+    assert_eq!(
+        (allowed(&answer), list(&answer, "access-control-allow-methods")),
+        (Some("https://own.test"), vec!["put".to_owned()])
+    );
     assert_eq!(allowed(&preflight(&gate, "/own", "https://app.test")), None);
     assert_eq!(allowed(&preflight(&gate, "/other", "https://app.test")), Some("https://app.test"));
     assert_eq!(gate.origin.count(), 1);
@@ -101,7 +111,9 @@ fn any_origin_and_the_routes_own() {
 
 #[test]
 fn a_preflight_needs_no_permit_and_a_request_does() {
-    let listener = format!("{CORS} allow: [ {{ name: keyed, headers: {{ x-key: {{ present: true }} }} }} ], quota: {{ requests: 2/h }},");
+    let listener = format!(
+        "{CORS} allow: [ {{ name: keyed, headers: {{ x-key: {{ present: true }} }} }} ], quota: {{ requests: 2/h }},"
+    );
     let gate = gate(&text(&listener, "{ to: app }"));
     for _ in 0..5 {
         assert_eq!(allowed(&preflight(&gate, "/x", "https://app.test")), Some("https://app.test"));
@@ -116,8 +128,13 @@ fn what_the_service_says_about_it_stands_once() {
     let origin = Origin::fixed(respond(200, said, b"x"));
     let proxy = Proxy::start(&text(CORS, "{ to: app }").replace("$origin", &origin.address().to_string()));
     let answer = ask(&mut proxy.client(), "GET / Origin: https://app.test");
-    assert_eq!((allowed(&answer), answer.field("access-control-allow-credentials")), (Some("https://app.test"), Some("true")));
-    assert!(list(&answer, "vary").contains(&"accept".to_owned()) && list(&answer, "vary").contains(&"origin".to_owned()));
+    assert_eq!(
+        (allowed(&answer), answer.field("access-control-allow-credentials")),
+        (Some("https://app.test"), Some("true"))
+    );
+    assert!(
+        list(&answer, "vary").contains(&"accept".to_owned()) && list(&answer, "vary").contains(&"origin".to_owned())
+    );
     // For one whom we do not know, the service's own word is not to widen ours.
     let answer = ask(&mut proxy.client(), "GET / Origin: https://evil.test");
     assert_eq!(allowed(&answer), None, "{answer:?}");

@@ -28,7 +28,10 @@ const ROUTES: &str = "\
     { name: ping, match: { path: /ping }, quota: { name: pings, requests: 100/s }, respond: { status: 200, body: pong } }";
 
 fn site() -> String {
-    let listener = format!("{}, forwarded: {{ trusted-hops: 1 }}, deny: [ {{ name: old-net, source: [192.0.2.0/24] }}, {{ name: deletes, methods: DELETE }} ],", crate::gate::TLS);
+    let listener = format!(
+        "{}, forwarded: {{ trusted-hops: 1 }}, deny: [ {{ name: old-net, source: [192.0.2.0/24] }}, {{ name: deletes, methods: DELETE }} ],",
+        crate::gate::TLS
+    );
     text(&listener, ROUTES) + "  beta: { endpoints: [$origin] }\n"
 }
 
@@ -56,7 +59,8 @@ const ASKS: &[Ask] = &[
 /// What the first lines say will come of it.
 fn verdict(told: &str) -> u16 {
     let head: String = told.lines().take(2).collect::<Vec<_>>().join("\n");
-    let statuses = [("denied, 403", 403), ("refused, 400", 400), ("404", 404), ("308", 308), ("forward to", 200), ("200", 200)];
+    let statuses =
+        [("denied, 403", 403), ("refused, 400", 400), ("404", 404), ("308", 308), ("forward to", 200), ("200", 200)];
     statuses.iter().find(|(words, _)| head.contains(words)).unwrap_or_else(|| panic!("no verdict: {told}")).1
 }
 
@@ -83,7 +87,18 @@ fn every_rule_and_whether_it_holds_is_printed() {
     let gate = gate(&site());
     let url = format!("https://a.test:{}/cart/1", gate.proxy.port("web"));
     let told = told(&gate.proxy.file(), &["GET", &url, "--identity", WEB, "--source", "10.0.0.1"]);
-    for word in ["web", "cart", "old-net", "deletes", "of-web", "readers", "app", "beta", "/basket/1", &gate.origin.address().to_string()] {
+    for word in [
+        "web",
+        "cart",
+        "old-net",
+        "deletes",
+        "of-web",
+        "readers",
+        "app",
+        "beta",
+        "/basket/1",
+        &gate.origin.address().to_string(),
+    ] {
         assert!(told.contains(word), "{word} is not in\n{told}");
     }
     let line = |rule: &str| told.lines().find(|line| line.contains(rule)).unwrap_or_else(|| panic!("{rule}: {told}"));
@@ -114,11 +129,11 @@ fn it_needs_no_proxy_and_takes_no_port() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let file = folder.path().join("ringway.yaml");
     let text = format!(
-        "listeners:\n  web: {{ address: '{}', deny: [ {{ name: all }} ], routes: [ {{ to: app }} ] }}\nservices:\n  app: {{ endpoints: [no-such-name.invalid:80] }}\n",
+        "listeners:\n  web: {{ address: '{}', deny: [ {{ name: all, source: ['0.0.0.0/0', '::/0'] }} ], routes: [ {{ to: app }} ] }}\nservices:\n  app: {{ endpoints: [no-such-name.invalid:80] }}\n",
         taken.local_addr().unwrap()
     );
     assert!(check(&text).status.success());
     std::fs::write(&file, text).unwrap();
-    let told = told(&file, &["GET", "http://any.test/"]);
+    let told = told(&file, &["GET", "http://any.test/", "--source", "198.51.100.1"]);
     assert!(told.contains("denied, 403") && told.contains("all"), "{told}");
 }

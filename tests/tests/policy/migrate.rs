@@ -6,7 +6,8 @@ use ringway_tests::tls::{TLS_1_2, Tls};
 use ringway_tests::{Client, eventually};
 use std::time::{Duration, Instant};
 
-const MIGRATE: &str = "tls: { certificates: [ { certificate: own.pem, key: own.key } ], clients: migrate, trust: ca.pem },";
+const MIGRATE: &str =
+    "tls: { certificates: [ { certificate: own.pem, key: own.key } ], clients: migrate, trust: ca.pem },";
 const WEB: &str = "spiffe://shop/ns/web/sa/web";
 
 #[test]
@@ -31,7 +32,9 @@ fn both_are_taken_and_the_plain_ones_counted() {
     Tls::trusting(&[&gate.authority]).with(&other).refused(gate.proxy.address("web"), "a.test");
     assert_eq!(plain(), 2.0);
     let failures = |reason: &str| {
-        gate.proxy.metrics().total("ringway_tls_handshake_failures_total", &[("side", "downstream"), ("reason", reason)])
+        gate.proxy
+            .metrics()
+            .total("ringway_tls_handshake_failures_total", &[("side", "downstream"), ("reason", reason)])
     };
     eventually("both are counted", || (failures("no_certificate"), failures("unknown_issuer")) == (1.0, 1.0));
 }
@@ -43,7 +46,10 @@ fn it_is_told_by_the_first_byte_however_it_comes() {
     client.send_in_pieces(b"GET /slow HTTP/1.1\r\nHost: a.test\r\n\r\n", 1, Duration::from_micros(300));
     assert_eq!(client.answer().status, 200);
     let own = gate.authority.issue(&Leaf::of(&[WEB]));
-    for tls in [Tls::trusting(&[&gate.authority]).in_pieces(1), Tls::trusting(&[&gate.authority]).versions(TLS_1_2).hello_in_records(1)] {
+    for tls in [
+        Tls::trusting(&[&gate.authority]).in_pieces(1),
+        Tls::trusting(&[&gate.authority]).versions(TLS_1_2).hello_in_records(1),
+    ] {
         let mut client = tls.with(&own).connect(gate.proxy.address("web"), "a.test");
         assert_eq!(ask(&mut client, "GET /").status, 200);
     }

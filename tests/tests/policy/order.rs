@@ -15,7 +15,8 @@ fn each_of_the_four_lists_is_asked() {
     let gate = gate(&text(&listener, &route));
     for set in 0..16_u32 {
         let names = ["ld", "la", "rd", "ra"];
-        let held: Vec<&str> = names.iter().enumerate().filter(|(n, _)| set >> n & 1 == 1).map(|(_, name)| *name).collect();
+        let held: Vec<&str> =
+            names.iter().enumerate().filter(|(n, _)| set >> n & 1 == 1).map(|(_, name)| *name).collect();
         let fields: Vec<String> = held.iter().map(|name| format!("X-{name}: 1")).collect();
         let path = format!("/{set}");
         let status = gate.status(&format!("GET {path} {}", fields.join("|")));
@@ -48,7 +49,7 @@ fn each_of_the_four_lists_is_asked() {
 fn a_route_overrides_only_its_own_two_lists() {
     // Another route's lists mean nothing here, and the listener's hold everywhere.
     let routes = format!(
-        "{{ name: closed, match: {{ path: /closed }}, deny: [ {{ name: all }} ], to: app }}, \
+        "{{ name: closed, match: {{ path: /closed }}, deny: [ {{ name: all, source: ['0.0.0.0/0', '::/0'] }} ], to: app }}, \
          {{ name: keyed, match: {{ path: /keyed }}, allow: [ {} ], to: app }}, {{ name: open, to: app }}",
         rule("key")
     );
@@ -128,7 +129,9 @@ fn dry_runs_only_count_and_log() {
 fn a_dry_run_beside_enforced_rules_changes_nothing() {
     let listener = "allow: [ { name: in, headers: { x-in: { present: true } } }, { name: tried, headers: { x-tried: { present: true } }, dry-run: true } ],";
     let gate = gate(&text(listener, "{ to: app }"));
-    for (request, status) in [("GET / X-In: 1", 200), ("GET / X-Tried: 1", 403), ("GET /", 403), ("GET / X-In: 1|X-Tried: 1", 200)] {
+    for (request, status) in
+        [("GET / X-In: 1", 200), ("GET / X-Tried: 1", 403), ("GET /", 403), ("GET / X-In: 1|X-Tried: 1", 200)]
+    {
         assert_eq!(gate.status(request), status, "{request}");
     }
     let gate = crate::gate::gate(&text(

@@ -8,7 +8,10 @@ use std::time::Duration;
 /// A path with a forbidden and a public part.
 fn site() -> Gate {
     let routes = "{ name: admin, match: { path: /admin/* }, to: app, request-headers: { set: { x-route: admin } } }, { name: rest, to: app, request-headers: { set: { x-route: rest } } }";
-    gate(&text("deny: [ { name: admin, path: /admin/* }, { name: host, hosts: [admin.test, '*.admin.test'] } ],", routes))
+    gate(&text(
+        "deny: [ { name: admin, path: /admin/* }, { name: host, hosts: [admin.test, '*.admin.test'] } ],",
+        routes,
+    ))
 }
 
 /// How a request's bytes are to be sent.
@@ -102,8 +105,8 @@ const PATHS: &[(&str, u16)] = &[
     ("/admin/.", 403),
     ("/x/../admin/secret", 403),
     ("/x/y/../../admin", 403),
-    ("/../admin/secret", 403),
-    ("/../../../admin", 403),
+    ("/../admin/secret", 400),
+    ("/../../../admin", 400),
     ("/public/..//admin/secret", 403),
     ("/x//../admin", 403),
     ("/admin/x/..", 403),
@@ -117,7 +120,7 @@ const PATHS: &[(&str, u16)] = &[
     ("/x/%2E%2e/admin/secret", 403),
     ("/x/.%2e/admin/secret", 403),
     ("/x/%2e./admin/secret", 403),
-    ("/%2e%2e/admin", 403),
+    ("/%2e%2e/admin", 400),
     ("/x/%2e%2e/%61dmin", 403),
     ("//%2e//%61dmin//", 403),
     // An encoded slash, backslash, NUL: in whichever place.
@@ -238,7 +241,10 @@ fn what_passes_is_what_was_matched() {
 
 #[test]
 fn an_allow_opens_no_more_than_it_says() {
-    let gate = gate(&text("allow: [ { name: public, path: /public/* } ],", "{ name: rest, to: app, request-headers: { set: { x-route: rest } } }"));
+    let gate = gate(&text(
+        "allow: [ { name: public, path: /public/* } ],",
+        "{ name: rest, to: app, request-headers: { set: { x-route: rest } } }",
+    ));
     for (path, statuses) in [
         ("/public/x", &[200_u16][..]),
         ("/public/../admin", &[403]),
@@ -363,7 +369,10 @@ fn pipelined_behind_an_innocent_one() {
 
 #[test]
 fn fields_under_other_spellings() {
-    let gate = gate(&text("deny: [ { name: debug, headers: { x-debug: { present: true } } } ],", "{ name: rest, to: app, request-headers: { set: { x-route: rest } } }"));
+    let gate = gate(&text(
+        "deny: [ { name: debug, headers: { x-debug: { present: true } } } ],",
+        "{ name: rest, to: app, request-headers: { set: { x-route: rest } } }",
+    ));
     for (fields, status) in [
         ("X-Debug: 1", 403),
         ("x-dEBUG:1", 403),
@@ -387,7 +396,9 @@ fn fields_under_other_spellings() {
     }
     // In a trailer it is none of the head's fields, here and behind us.
     let mut client = Client::to(gate.proxy.address("web"));
-    client.send("POST /t HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Debug: 1\r\n\r\n");
+    client.send(
+        "POST /t HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Debug: 1\r\n\r\n",
+    );
     assert_eq!(client.answer().status, 200);
     assert!(gate.origin.seen().iter().all(|seen| seen.head.field("x-debug").is_none()));
 }

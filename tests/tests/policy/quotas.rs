@@ -19,7 +19,8 @@ fn status(answer: &Answer) -> bool {
     assert_eq!(answer.status, 429, "{answer:?}");
     let after: u32 = answer.field("retry-after").expect("Retry-After").parse().expect("seconds");
     assert!(after >= 1, "{answer:?}");
-    let fields: Vec<_> = answer.head.fields.iter().filter(|(name, _)| name.to_ascii_lowercase().starts_with("ratelimit")).collect();
+    let fields: Vec<_> =
+        answer.head.fields.iter().filter(|(name, _)| name.to_ascii_lowercase().starts_with("ratelimit")).collect();
     assert!(!fields.is_empty(), "RateLimit fields: {answer:?}");
     false
 }
@@ -60,7 +61,9 @@ fn the_rate_is_kept_over_time() {
 
 #[test]
 fn the_burst_is_the_rate_unless_it_is_said() {
-    for (quota, burst) in [("requests: 4/m", 4), ("requests: 7/h", 7), ("requests: 3/h, burst: 9", 9), ("requests: 60/h, burst: 1", 1)] {
+    for (quota, burst) in
+        [("requests: 4/m", 4), ("requests: 7/h", 7), ("requests: 3/h, burst: 9", 9), ("requests: 60/h, burst: 1", 1)]
+    {
         let gate = gate(&text(&format!("quota: {{ name: q, {quota} }},"), "{ to: app }"));
         assert_eq!(passed(&mut gate.proxy.client(), "GET /", 20), burst, "{quota}");
     }
@@ -135,7 +138,10 @@ fn what_is_not_allowed_costs_nothing() {
 #[test]
 fn two_cores_share_it_exactly() {
     const BURST: usize = 400;
-    let gate = gate(&(text(&format!("quota: {{ requests: 60/h, burst: {BURST} }},"), "{ respond: { status: 200 } }") + "cores: 2\n"));
+    let gate = gate(
+        &(text(&format!("quota: {{ requests: 60/h, burst: {BURST} }},"), "{ respond: { status: 200 } }")
+            + "cores: 2\n"),
+    );
     let count = Arc::new(AtomicUsize::new(0));
     let address = gate.proxy.address("web");
     let workers: Vec<_> = (0..8)
@@ -161,7 +167,10 @@ fn two_cores_share_it_exactly() {
 
 #[test]
 fn churn_of_clients_buys_nothing() {
-    let gate = gate(&text("quota: { requests: 1/h, burst: 2, per: { header: x-key }, clients: 64 },", "{ respond: { status: 200 } }"));
+    let gate = gate(&text(
+        "quota: { requests: 1/h, burst: 2, per: { header: x-key }, clients: 64 },",
+        "{ respond: { status: 200 } }",
+    ));
     let mut client = gate.proxy.client();
     let mut let_through = 0;
     for n in 0..3000 {
@@ -180,7 +189,8 @@ fn exhausted(gate: &Gate) -> bool {
 
 #[test]
 fn a_new_plan_forgives_nothing() {
-    let with = |route: &str| text("quota: { name: q, requests: 3/h, per: source },", &format!("{{ name: {route}, to: app }}"));
+    let with =
+        |route: &str| text("quota: { name: q, requests: 3/h, per: source },", &format!("{{ name: {route}, to: app }}"));
     let mut gate = gate(&with("old"));
     assert_eq!(passed(&mut gate.proxy.client(), "GET /", 5), 3);
     let origin = gate.origin.address().to_string();
@@ -195,7 +205,13 @@ fn the_rest_of_the_quota_is_told() {
     let gate = gate(&text("quota: { name: q, requests: 5/h },", "{ to: app }"));
     let mut client = gate.proxy.client();
     let refused = (0..10).map(|_| ask(&mut client, "GET /")).find(|answer| answer.status == 429).expect("a refusal");
-    let told: Vec<String> = refused.head.fields.iter().filter(|(name, _)| name.to_ascii_lowercase().starts_with("ratelimit")).map(|(name, value)| format!("{name}: {value}")).collect();
+    let told: Vec<String> = refused
+        .head
+        .fields
+        .iter()
+        .filter(|(name, _)| name.to_ascii_lowercase().starts_with("ratelimit"))
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect();
     let told = told.join("\n");
     // The limit and what is left of it, in whichever of the drafts' forms.
     assert!(told.contains('5') && told.contains('0'), "{told}");

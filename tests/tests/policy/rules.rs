@@ -43,8 +43,14 @@ fn anybody(rules: &str, cases: &[(&str, bool)]) {
 
 #[test]
 fn methods() {
-    anybody("{ name: r, methods: [GET, DELETE] }", &[("GET /", true), ("DELETE /x", true), ("POST /", false), ("HEAD /", false)]);
-    anybody("{ name: r, methods: POST }", &[("POST /", true), ("GET /", false), ("post /", false), ("POSTER /", false)]);
+    anybody(
+        "{ name: r, methods: [GET, DELETE] }",
+        &[("GET /", true), ("DELETE /x", true), ("POST /", false), ("HEAD /", false)],
+    );
+    anybody(
+        "{ name: r, methods: POST }",
+        &[("POST /", true), ("GET /", false), ("post /", false), ("POSTER /", false)],
+    );
     anybody("{ name: r, methods: [BREW] }", &[("BREW /", true), ("GET /", false)]);
 }
 
@@ -63,12 +69,18 @@ fn paths() {
             ("GET /?/admin/x", false),
         ],
     );
-    anybody("{ name: r, path: /one }", &[("GET /one", true), ("GET /one?x", true), ("GET /one/", false), ("GET /one/x", false)]);
+    anybody(
+        "{ name: r, path: /one }",
+        &[("GET /one", true), ("GET /one?x", true), ("GET /one/", false), ("GET /one/x", false)],
+    );
     anybody(
         "{ name: r, path: { regex: '/v[0-9]+/.*' } }",
         &[("GET /v1/x", true), ("GET /v12/", true), ("GET /x/v1/x", false), ("GET /v/x", false), ("GET /v1", false)],
     );
-    anybody("{ name: r, path: [/a, /b/*, { regex: '/c+' }] }", &[("GET /a", true), ("GET /b/x", true), ("GET /ccc", true), ("GET /d", false)]);
+    anybody(
+        "{ name: r, path: [/a, /b/*, { regex: '/c+' }] }",
+        &[("GET /a", true), ("GET /b/x", true), ("GET /ccc", true), ("GET /d", false)],
+    );
     anybody("{ name: r, path: /* }", &[("GET /", true), ("GET /x", true)]);
 }
 
@@ -109,8 +121,14 @@ fn headers() {
             ("GET /", false),
         ],
     );
-    anybody("{ name: r, headers: { x-key: { present: true } } }", &[("GET / X-Key: any", true), ("GET / X-Key:", true), ("GET /", false)]);
-    anybody("{ name: r, headers: { x-key: { present: false } } }", &[("GET / X-Key: any", false), ("GET / X-Key:", false), ("GET /", true)]);
+    anybody(
+        "{ name: r, headers: { x-key: { present: true } } }",
+        &[("GET / X-Key: any", true), ("GET / X-Key:", true), ("GET /", false)],
+    );
+    anybody(
+        "{ name: r, headers: { x-key: { present: false } } }",
+        &[("GET / X-Key: any", false), ("GET / X-Key:", false), ("GET /", true)],
+    );
     anybody(
         "{ name: r, headers: { x-key: { regex: '[a-c]+' }, x-more: '1' } }",
         &[
@@ -127,7 +145,11 @@ fn headers() {
 fn of_a_repeated_header_every_value_is_seen() {
     // Who stands behind may read any of the lines: a rule that lets in must hold of all, one that keeps out of one.
     let gate = four("{ name: r, headers: { x-role: admin } }");
-    for request in ["GET / X-Role: admin|X-Role: guest", "GET / X-Role: guest|X-Role: admin", "GET / X-Role: guest|x-role: x|X-ROLE: admin"] {
+    for request in [
+        "GET / X-Role: admin|X-Role: guest",
+        "GET / X-Role: guest|X-Role: admin",
+        "GET / X-Role: guest|x-role: x|X-ROLE: admin",
+    ] {
         for listener in ["la", "ld", "ra", "rd"] {
             let answer = ask(&mut gate.tls(listener, None), request);
             assert_eq!(answer.status, 403, "in {listener}: {request}");
@@ -179,13 +201,18 @@ fn identities() {
         ],
     );
     // A header that says so is nobody's identity.
-    holds(&format!("{{ name: r, identity: '{WEB}' }}"), &[(&format!("GET / X-Forwarded-Client-Cert: URI={WEB}"), None, false)]);
+    holds(
+        &format!("{{ name: r, identity: '{WEB}' }}"),
+        &[(&format!("GET / X-Forwarded-Client-Cert: URI={WEB}"), None, false)],
+    );
 }
 
 #[test]
 fn within_an_entry_all_must_hold_and_of_several_any() {
     holds(
-        &format!("{{ name: r, identity: '{WEB}', methods: [GET, POST], path: /cart/*, headers: {{ x-key: a }}, source: [127.0.0.0/8] }}"),
+        &format!(
+            "{{ name: r, identity: '{WEB}', methods: [GET, POST], path: /cart/*, headers: {{ x-key: a }}, source: [127.0.0.0/8] }}"
+        ),
         &[
             ("GET /cart/1 X-Key: a", Some(WEB), true),
             ("POST /cart X-Key: a", Some(WEB), true),
@@ -197,7 +224,9 @@ fn within_an_entry_all_must_hold_and_of_several_any() {
         ],
     );
     holds(
-        &format!("{{ name: first, methods: GET, path: /public/* }}, {{ name: second, identity: '{WEB}' }}, {{ methods: PUT, path: /put }}"),
+        &format!(
+            "{{ name: first, methods: GET, path: /public/* }}, {{ name: second, identity: '{WEB}' }}, {{ methods: PUT, path: /put }}"
+        ),
         &[
             ("GET /public/x", None, true),
             ("POST /public/x", Some(WEB), true),

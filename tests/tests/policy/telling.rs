@@ -30,8 +30,10 @@ fn a_line_says_who_it_was_and_which_rule_decided() {
 
 #[test]
 fn text_lines_have_the_same_words() {
-    let gate = gate(&(text(&format!("{TLS}, allow: [ {{ name: only-web, identity: '{WEB}' }} ],"), "{ to: app }")
-        + "access-log: { path: $dir/access.log, format: text }\n"));
+    let gate = gate(
+        &(text(&format!("{TLS}, allow: [ {{ name: only-web, identity: '{WEB}' }} ],"), "{ to: app }")
+            + "access-log: { path: $dir/access.log, format: text }\n"),
+    );
     ask(&mut gate.tls("web", Some(WEB)), "GET /in-text");
     let path = gate.proxy.folder().join("access.log");
     eventually("a line", || fs::read_to_string(&path).is_ok_and(|text| text.ends_with('\n')));
@@ -44,9 +46,12 @@ fn text_lines_have_the_same_words() {
 #[test]
 fn requests_are_counted_by_pair() {
     let routes = "{ name: a, match: { path: /a }, to: app }, { name: b, match: { path: /b }, to: other }, { name: none, match: { path: /503 }, to: gone }";
-    let text = text(&format!("{TLS},"), routes) + "  other: { endpoints: [$origin] }\n  gone: { endpoints: [127.0.0.1:1] }\n";
+    let text =
+        text(&format!("{TLS},"), routes) + "  other: { endpoints: [$origin] }\n  gone: { endpoints: [127.0.0.1:1] }\n";
     let gate = gate(&text);
-    for (identity, path, count) in [(Some(WEB), "/a", 3), (Some(WEB), "/b", 2), (Some("spiffe://shop/x"), "/a", 1), (Some(WEB), "/503", 1)] {
+    for (identity, path, count) in
+        [(Some(WEB), "/a", 3), (Some(WEB), "/b", 2), (Some("spiffe://shop/x"), "/a", 1), (Some(WEB), "/503", 1)]
+    {
         let mut client = gate.tls("web", identity);
         for _ in 0..count {
             ask(&mut client, &format!("GET {path}"));
@@ -57,12 +62,16 @@ fn requests_are_counted_by_pair() {
         gate.proxy.metrics().total("ringway_identity_requests_total", &labels)
     };
     eventually("all are counted", || count(WEB, "gone", "5xx") == 1.0);
-    assert_eq!((count(WEB, "app", "2xx"), count(WEB, "other", "2xx"), count("spiffe://shop/x", "app", "2xx")), (3.0, 2.0, 1.0));
+    assert_eq!(
+        (count(WEB, "app", "2xx"), count(WEB, "other", "2xx"), count("spiffe://shop/x", "app", "2xx")),
+        (3.0, 2.0, 1.0)
+    );
 }
 
 #[test]
 fn pairs_are_bounded() {
-    let gate = gate(&text(&format!("{TLS},"), "{ name: a, match: { path: /a }, respond: { status: 200 } }, { to: app }"));
+    let gate =
+        gate(&text(&format!("{TLS},"), "{ name: a, match: { path: /a }, respond: { status: 200 } }, { to: app }"));
     for n in 0..1100 {
         let mut client = gate.tls("web", Some(&format!("spiffe://shop/n/{n}")));
         assert_eq!(ask(&mut client, "GET /").status, 200);
