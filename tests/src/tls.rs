@@ -37,7 +37,7 @@ pub struct Tls {
     resumes: bool,
     no_name: bool,
     early: Vec<u8>,
-    piece: Option<usize>,
+    piece: Option<(usize, Duration)>,
     record: Option<usize>,
     config: OnceLock<Arc<ClientConfig>>,
 }
@@ -126,7 +126,13 @@ impl Tls {
 
     /// Sends in pieces of so many bytes, each in a segment of its own.
     pub fn in_pieces(mut self, size: usize) -> Tls {
-        self.piece = Some(size);
+        self.piece = Some((size, Duration::from_micros(100)));
+        self
+    }
+
+    /// The same, with so much time between them.
+    pub fn in_slow_pieces(mut self, size: usize, pause: Duration) -> Tls {
+        self.piece = Some((size, pause));
         self
     }
 
@@ -399,7 +405,7 @@ impl ServerCertVerifier for AnyName {
 /// The socket under a session, which may send oddly.
 struct Wire {
     socket: TcpStream,
-    piece: Option<usize>,
+    piece: Option<(usize, Duration)>,
     record: Option<usize>,
 }
 
@@ -416,10 +422,10 @@ impl Write for Wire {
             None => bytes,
         };
         match self.piece {
-            Some(size) => {
+            Some((size, pause)) => {
                 for piece in sent.chunks(size) {
                     self.socket.write_all(piece)?;
-                    std::thread::sleep(Duration::from_micros(100));
+                    std::thread::sleep(pause);
                 }
             }
             None => self.socket.write_all(sent)?,

@@ -231,6 +231,7 @@ impl Agent {
     }
 
     async fn serve(mut self, mut signals: Signals) {
+        self.around.set_clock(self.cores.now_ns());
         let mut second = interval(Duration::from_secs(1));
         // After a pause of the whole process a core gets its five looks anew.
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -252,7 +253,7 @@ impl Agent {
     fn look_after(&mut self) {
         self.cores.check();
         self.old.retain(|(plan, _)| Arc::strong_count(plan) > 1);
-        self.around.set_clock();
+        self.around.set_clock(self.cores.now_ns());
         self.look_at_files();
         self.rotate_tickets();
         self.warn_of_certificates();

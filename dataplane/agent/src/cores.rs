@@ -115,6 +115,11 @@ impl Cores {
         self.list.iter().map(|core| core.stats.clone()).collect()
     }
 
+    /// What the clock of the cores says, nanoseconds: it is the same on all of them.
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.list.first().map_or(0, |core| core.began.instant.elapsed().as_nanos() as u64)
+    }
+
     /// When each core's clock was zero.
     pub(crate) fn began(&self) -> Vec<Began> {
         self.list.iter().map(|core| core.began).collect()

@@ -30,14 +30,16 @@ impl Around {
         Ok(Around { clock, tickets, files: Files::read(Wanted::of(resources)) })
     }
 
-    /// Sets the clock that certificates are held against.
-    pub(crate) fn set_clock(&self) {
-        set(&self.clock);
+    /// Sets the clock that certificates are held against. `at_ns` is what the cores' clock says: they move it on from
+    /// there, whatever this thread does.
+    pub(crate) fn set_clock(&self, at_ns: u64) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.clock.follow(now.as_nanos() as u64, at_ns);
     }
 
     /// The world with these answers and files.
     pub(crate) fn with(&self, answers: Answers, files: Contents) -> World {
-        self.set_clock();
+        set(&self.clock);
         let tickets = Some(self.tickets.keys().clone());
         World { answers, files, clock: self.clock.clone(), tickets }
     }

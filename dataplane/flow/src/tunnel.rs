@@ -39,11 +39,14 @@ pub(crate) struct Account {
 impl Account {
     pub(crate) fn of(current: &Current, series: SeriesId, rules: [Option<RuleId>; 2], logged: bool) -> Account {
         let key = &current.plan.series[series.0 as usize];
-        let rule = |id: Option<RuleId>| id.map(|id| current.plan.rules[id.0 as usize].name.clone()).unwrap_or_default();
+        let rule = |id: Option<RuleId>| id.map(|id| &current.plan.rules[id.0 as usize]);
+        let decided = rule(rules[0]).map(|rule| rule.name.clone()).unwrap_or_default();
+        // That no rule let it in has no name, and would look like no dry run at all.
+        let tried = rule(rules[1]).map(|rule| rule.title().into()).unwrap_or_default();
         Account {
             series: current.series.get(series.0 as usize).cloned(),
             service: key.service.clone(),
-            names: logged.then(|| [key.listener.clone(), key.route.clone(), rule(rules[0]), rule(rules[1])]),
+            names: logged.then(|| [key.listener.clone(), key.route.clone(), decided, tried]),
         }
     }
 

@@ -5,8 +5,6 @@ mod clients;
 mod ends;
 mod matrix;
 mod mesh;
-mod passthrough;
-mod proxied;
 mod refusals;
 mod rotation;
 mod serving;

@@ -171,6 +171,21 @@ fn a_hello_in_pieces_in_several_records_and_a_large_one() {
 }
 
 #[test]
+fn a_record_may_take_its_time() {
+    // Longer between its parts than a connection lingers for its next request.
+    let authority = Authority::new("root");
+    let origin = Origin::echo();
+    let proxy = Run::new(&web(OWN, "", &origin)).pair("own", &authority.issue(&Leaf::of(&["a.test"]))).start();
+    for versions in [TLS_1_2, TLS_1_3] {
+        let tls = Tls::trusting(&[&authority]).versions(versions).in_slow_pieces(50, Duration::from_millis(60));
+        let mut client = tls.connect(proxy.address("web"), "a.test");
+        for _ in 0..3 {
+            assert_eq!(client.get("/a/path/that/makes/the/record/longer/than/one/piece/of/it").status, 200);
+        }
+    }
+}
+
+#[test]
 fn a_request_right_behind_the_handshake_waits_its_turn() {
     // The Finished and the request in one segment, and many requests in one record.
     let authority = Authority::new("root");

@@ -85,13 +85,17 @@ fn rule(node: &Node, number: usize, words: Words, findings: &mut Findings) -> Op
         crate::tree::Value::Map(_) => values::path_match(n, findings).into_iter().collect(),
         _ => tls::some(n, "`path`", findings, values::path_match),
     });
+    let methods = keys.node("methods", findings).and_then(|n| match n.value {
+        crate::tree::Value::Scalar { .. } => values::method(n, findings).map(|method| vec![method]),
+        _ => route::methods(n, findings),
+    });
     let hosts = keys.node("hosts", findings).map(|n| tls::some(n, "`hosts`", findings, values::host_name));
     Some(Rule {
         name,
         identities: identities.unwrap_or_default(),
         sources,
         peers,
-        methods: keys.read("methods", findings, route::methods).unwrap_or_default(),
+        methods: methods.unwrap_or_default(),
         paths: paths.unwrap_or_default(),
         hosts: hosts.unwrap_or_default(),
         headers: keys.read("headers", findings, route::headers).unwrap_or_default(),

@@ -20,7 +20,7 @@ const LISTENER: Words = Words {
 };
 const SERVICE: Words = Words {
     what: "a service's `tls`",
-    known: &["expect", "identity", "trust", "sni"],
+    known: &["expect", "identity", "trust", "sni", "offer-identity"],
     later: &["versions", "ciphers"],
 };
 
@@ -167,7 +167,13 @@ pub(super) fn service(node: &Node, scope: &Scope<'_>, findings: &mut Findings) -
         [Expect::Name(name)] => Some(name.clone()),
         _ => None,
     });
-    Some(ServiceTls { expect, trust, sni, pair: own.map(|identity| identity.pair.clone()) })
+    let offers = keys.read("offer-identity", findings, values::boolean).unwrap_or(true);
+    if own.is_none() {
+        let why = "needs the proxy's own; write top-level `identity: { certificate, key, trust }`";
+        keys.refuse(&["offer-identity"], why, findings);
+    }
+    let pair = own.filter(|_| offers).map(|identity| identity.pair.clone());
+    Some(ServiceTls { expect, trust, sni, pair })
 }
 
 /// `expect`, or `identity`, which says the same of identities: one value or a list.

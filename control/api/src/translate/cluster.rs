@@ -30,14 +30,14 @@ use crate::{
     xds,
 };
 
-/// One service.
-pub(super) fn cluster(of: &Service) -> Cluster {
+/// One service. `http`: no tcp listener sends to it.
+pub(super) fn cluster(of: &Service, http: bool) -> Cluster {
     let base = Cluster {
         name: of.name.clone(),
         connect_timeout: Some(duration(of.connect_timeout)),
         circuit_breakers: Some(limits(&of.limits)),
         load_balancing_policy: Some(balance(of.balance)),
-        transport_socket: of.tls.as_ref().map(tls::upstream),
+        transport_socket: of.tls.as_ref().map(|tls| tls::upstream(tls, http)),
         ..Cluster::default()
     };
     match &of.endpoints {

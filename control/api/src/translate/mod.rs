@@ -19,7 +19,7 @@ use envoy_types::pb::{
 
 use crate::{
     Resources,
-    model::{Document, Endpoints, Protocol},
+    model::{Document, Endpoints, Listener, Protocol},
     process::{self, Process},
 };
 
@@ -37,7 +37,11 @@ pub fn translate(document: &Document) -> Resources {
         }
     }
     for service in &document.services {
-        resources.clusters.push(cluster::cluster(service));
+        let bytes = |listener: &Listener| match &listener.protocol {
+            Protocol::Tcp(to) => to.iter().any(|target| target.service == service.name),
+            Protocol::Http(_) => false,
+        };
+        resources.clusters.push(cluster::cluster(service, !document.listeners.iter().any(bytes)));
         // EDS carries addresses only; names stand inside their cluster.
         if let Endpoints::Addresses(list) = &service.endpoints {
             resources.endpoints.push(cluster::load_assignment(&service.name, list, address::write));

@@ -40,12 +40,13 @@ pub(super) fn downstream(of: &ListenerTls, protocol: &Protocol) -> TransportSock
     socket(xds::any(xds::DOWNSTREAM_TLS, &context))
 }
 
-/// `tls` of a service, as a transport socket.
-pub(super) fn upstream(of: &ServiceTls) -> TransportSocket {
+/// `tls` of a service, as a transport socket. `http`: nothing but requests goes there.
+pub(super) fn upstream(of: &ServiceTls, http: bool) -> TransportSocket {
     let system = Trust { roots: vec![xds::SYSTEM_ROOTS.to_owned()], domains: Vec::new(), crl: None };
     let context = UpstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
             tls_certificates: of.pair.iter().map(certificate).collect(),
+            alpn_protocols: http.then(|| "http/1.1".to_owned()).into_iter().collect(),
             validation_context_type: Some(validation(of.trust.as_ref().unwrap_or(&system), &of.expect)),
             ..CommonTlsContext::default()
         }),

@@ -63,7 +63,8 @@ impl From<After> for Next {
 /// Serves a connection until it rests or ends.
 pub(crate) async fn serve(core: Rc<Core>, port: Rc<Port>, mut client: Client) {
     loop {
-        if client.input.is_none() && !wait_for_bytes(&core, &mut client).await {
+        // A part of a record is the beginning of a request: it has the request's time, not the moment given here.
+        if client.input.is_none() && !wait_for_bytes(&core, &mut client).await && !client.stream.holds_part() {
             if !port.is_closed() && client.stream.is_quiet() {
                 let idle_ns = core.current().map_or(0, |current| arrive::idle_ns(&current, &port));
                 return core.rest(port, client, ring::now().saturating_add(idle_ns));

@@ -134,7 +134,7 @@ impl Request {
     fn log(&self, core: &Core, client: &Client, ending: Ending, outcome: Outcome<'_>, duration_ns: u64) {
         let [request_id, method, authority, path] = self.note.split();
         let key = &self.current.plan.series[self.series.0 as usize];
-        let rule = |id: Option<plan::RuleId>| id.map_or("", |id| &self.current.plan.rules[id.0 as usize].name);
+        let rule = |id: Option<plan::RuleId>| id.map(|id| &self.current.plan.rules[id.0 as usize]);
         let record = Record {
             begun_ns: self.begun_ns,
             duration_ns,
@@ -145,8 +145,9 @@ impl Request {
             listener: &key.listener,
             route: &key.route,
             service: &key.service,
-            rule: rule(self.decision.and_then(|decision| decision.rule)),
-            dry_run: rule(self.decision.and_then(|decision| decision.dry_run)),
+            rule: rule(self.decision.and_then(|decision| decision.rule)).map_or("", |rule| &rule.name),
+            // That no rule let it in has no name, and would look like no dry run at all.
+            dry_run: rule(self.decision.and_then(|decision| decision.dry_run)).map_or("", |rule| rule.title()),
             destination: outcome.destination,
             destination_identity: outcome.destination_identity,
             protocol: match self.version {

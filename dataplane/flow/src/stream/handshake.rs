@@ -67,6 +67,7 @@ async fn shake(
     drop(input);
     loop {
         let mut out = OutBuf::new();
+        session.tick(ring::now());
         let step = session.handshake(&mut arrived, &mut out);
         arrived.drain(..step.consumed);
         if !out.is_empty() {

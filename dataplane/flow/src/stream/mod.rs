@@ -114,6 +114,11 @@ impl Stream {
         }
     }
 
+    /// A record has begun to come, whose rest has not: the other end is about to say something.
+    pub(crate) fn holds_part(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.state.borrow().incoming.holds_part())
+    }
+
     /// Nothing has come since the connection began to rest.
     pub(crate) fn heard_nothing(&self) -> bool {
         self.socket.is_quiet()

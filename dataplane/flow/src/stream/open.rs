@@ -41,6 +41,10 @@ impl Incoming {
         self.arrived.is_none() && self.partial.is_none() && self.opened.is_none()
     }
 
+    pub(super) fn holds_part(&self) -> bool {
+        self.partial.is_some() && matches!(self.end, End::Open)
+    }
+
     pub(super) fn failure(&self) -> Option<Failure> {
         match self.end {
             End::Failed(failure) => Some(failure),

@@ -38,10 +38,17 @@ pub struct RuleKey {
     pub name: Box<str>,
 }
 
+impl RuleKey {
+    /// What it is called in the log: by what no rule names, too.
+    pub fn title(&self) -> &str {
+        if self.name.is_empty() { "(nobody)" } else { &self.name }
+    }
+}
+
 impl fmt::Display for RuleKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whose = if self.route.is_empty() { "listener" } else { "route" };
-        let name = if self.name.is_empty() { "(nobody)" } else { &self.name };
+        let name = self.title();
         write!(f, "{whose} {} {name}", self.list)
     }
 }

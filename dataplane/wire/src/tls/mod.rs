@@ -36,24 +36,48 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-/// The time of day, told from outside: this room has no clock.
+/// The time of day, told from outside: this room has no clock. Whoever sets it may be late, or hang: once it knows how the
+/// clock of those who use it stands to the time of day, they move it on by themselves.
 #[derive(Clone, Debug, Default)]
-pub struct Clock(Arc<AtomicU64>);
+pub struct Clock(Arc<Hands>);
+
+#[derive(Debug, Default)]
+struct Hands {
+    now_s: AtomicU64,
+    /// Nanoseconds that the time of day is ahead of the users' clock; 0: not known.
+    ahead_ns: AtomicU64,
+}
 
 impl Clock {
     /// A clock that stands at so many Unix seconds.
     pub fn new(now_s: u64) -> Clock {
-        Clock(Arc::new(AtomicU64::new(now_s)))
+        let clock = Clock::default();
+        clock.set(now_s);
+        clock
     }
 
     /// Sets it, Unix seconds.
     pub fn set(&self, now_s: u64) {
-        self.0.store(now_s, Relaxed);
+        self.0.now_s.store(now_s, Relaxed);
+    }
+
+    /// Says that it is `unix_ns` when the users' clock says `at_ns`; both in nanoseconds.
+    pub fn follow(&self, unix_ns: u64, at_ns: u64) {
+        self.0.ahead_ns.store(unix_ns.saturating_sub(at_ns), Relaxed);
+        self.set(unix_ns / 1_000_000_000);
+    }
+
+    /// Moves it to when the users' clock says `at_ns`. It stands still while it is not known how that stands to it.
+    pub fn tick(&self, at_ns: u64) {
+        let ahead_ns = self.0.ahead_ns.load(Relaxed);
+        if ahead_ns > 0 {
+            self.set(ahead_ns.saturating_add(at_ns) / 1_000_000_000);
+        }
     }
 
     /// What it says, Unix seconds.
     pub fn now_s(&self) -> u64 {
-        self.0.load(Relaxed)
+        self.0.now_s.load(Relaxed)
     }
 }
 

@@ -35,7 +35,8 @@ enum State {
     Shaking(Box<Shaking>),
     Tls13(Tls13),
     Tls12(Box<Engine>),
-    Failed,
+    /// It failed; the alert, where there is one that was not sent.
+    Failed(Vec<u8>),
 }
 
 enum Engine {
@@ -224,6 +225,13 @@ impl Session {
         Session { state: State::Shaking(Box::new(shaking)), peer: Peer::default() }
     }
 
+    /// Moves the clock that the other end is held against; before each step of the handshake. See [`Clock::tick`].
+    pub fn tick(&self, at_ns: u64) {
+        if let State::Shaking(shaking) = &self.state {
+            shaking.clock.tick(at_ns);
+        }
+    }
+
     /// Goes on with the handshake. `input` is all that has arrived and was not consumed; what is to be sent is put behind
     /// `out`, whatever the state.
     pub fn handshake(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Handshake {
@@ -240,14 +248,14 @@ impl Session {
             Err(failure) => HandshakeState::Failed(failure),
         };
         if let HandshakeState::Failed(_) = state {
-            self.state = State::Failed;
+            self.state = State::Failed(Vec::new());
         }
         Handshake { consumed, state }
     }
 
     /// The handshake is done: from here on records are our own, as far as we can.
     fn establish(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
-        let State::Shaking(shaking) = std::mem::replace(&mut self.state, State::Failed) else {
+        let State::Shaking(shaking) = std::mem::replace(&mut self.state, State::Failed(Vec::new())) else {
             return Err(Failure::Other);
         };
         let Shaking { engine, trust, clock, server, sni, .. } = *shaking;
@@ -313,13 +321,14 @@ impl Session {
         match &mut self.state {
             State::Tls13(records) => records.open(record),
             State::Tls12(engine) => {
-                let opened = open_12(engine, record);
+                let mut unsent = Vec::new();
+                let opened = open_12(engine, record, &mut unsent);
                 if opened.is_err() {
-                    self.state = State::Failed;
+                    self.state = State::Failed(unsent);
                 }
                 opened
             }
-            State::Shaking(_) | State::Failed => Err(Failure::Other),
+            State::Shaking(_) | State::Failed(_) => Err(Failure::Other),
         }
     }
 
@@ -362,7 +371,7 @@ impl Session {
                 let bytes = parts.concat();
                 bytes.chunks(MOST).try_for_each(|chunk| seal_12(engine, chunk, out))
             }
-            State::Shaking(_) | State::Failed => Err(Failure::Other),
+            State::Shaking(_) | State::Failed(_) => Err(Failure::Other),
         }
     }
 
@@ -395,7 +404,7 @@ impl Session {
                 let _ = records.seal.append(ALERT, std::iter::once(&[1, 0][..]), out);
             }
             State::Tls12(engine) => close_12(engine, out),
-            State::Shaking(_) | State::Failed => {}
+            State::Shaking(_) | State::Failed(_) => {}
         }
     }
 
@@ -406,8 +415,8 @@ impl Session {
             State::Tls13(records) => {
                 let _ = records.seal.append(ALERT, std::iter::once(&[2, failure.alert()][..]), out);
             }
-            // What rustls holds of a record that failed is gone with it.
-            State::Tls12(_) | State::Shaking(_) | State::Failed => {}
+            State::Failed(unsent) => out.append(unsent),
+            State::Tls12(_) | State::Shaking(_) => {}
         }
     }
 }
@@ -540,10 +549,9 @@ impl Tls13 {
 }
 
 /// TLS 1.2: rustls decrypts into memory of its own; the bytes are put back where the record lay.
-fn open_12(engine: &mut Engine, record: &mut [u8]) -> Result<Opened, Failure> {
+fn open_12(engine: &mut Engine, record: &mut [u8], unsent: &mut Vec<u8>) -> Result<Opened, Failure> {
     let mut opened = Opened::Nothing;
-    let mut unsent = Vec::new();
-    let (discard, mut step) = engine.step(record, &mut unsent);
+    let (discard, mut step) = engine.step(record, unsent);
     // A message that goes on in another record (nothing but a renegotiation would) holds places in this one.
     if discard != record.len() {
         return Err(Failure::BadRecord);
@@ -556,12 +564,15 @@ fn open_12(engine: &mut Engine, record: &mut [u8]) -> Result<Opened, Failure> {
                 opened = Opened::Data(range);
             }
             Ok(Step::Again) => {}
+            // What rustls says by itself here is that it does not renegotiate. The connection ends with that, as its
+            // place in the sequence of records is taken.
+            Ok(Step::Ready | Step::Closed) if !unsent.is_empty() => return Err(Failure::BadRecord),
             Ok(Step::Ready) => return Ok(opened),
             Ok(Step::Closed) => return Ok(Opened::Closed),
             Ok(Step::Blocked | Step::Unexpected) => return Err(Failure::BadRecord),
             Err(error) => return Err(Failure::of(&error)),
         }
-        step = engine.step(&mut [], &mut unsent).1;
+        step = engine.step(&mut [], unsent).1;
     }
 }
 

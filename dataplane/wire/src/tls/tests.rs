@@ -439,6 +439,28 @@ fn rustls_agrees_about_records_keys_and_ends() {
 }
 
 #[test]
+fn the_clock_goes_on_when_nobody_sets_it() {
+    const S: u64 = 1_000_000_000;
+    let clock = Clock::new(5);
+    clock.tick(100 * S);
+    assert_eq!(clock.now_s(), 5, "it does not know how the other one stands to it");
+    clock.follow(NOW_S * S + S / 2, 7 * S);
+    assert_eq!(clock.now_s(), NOW_S);
+    clock.tick(7 * S + S / 2);
+    assert_eq!(clock.now_s(), NOW_S + 1);
+
+    // Certificates expire while whoever sets the clock hangs.
+    let mut mesh = Mesh::new();
+    let years = 2 * 365 * 86_400;
+    mesh.server.clock.follow(NOW_S * S, S);
+    mesh.client.clock = Clock::new(NOW_S);
+    let (server, client) = (mesh.servers(), mesh.clients());
+    assert!(shake(&server, &client, usize::MAX).is_ok());
+    Session::accept(&server).unwrap().tick((years + 1) * S);
+    assert_eq!(shake(&server, &client, usize::MAX).err().unwrap()[1], Some(Failure::Expired));
+}
+
+#[test]
 fn a_session_stays_small() {
     assert!(size_of::<Session>() <= 1536, "{}", size_of::<Session>());
 }
