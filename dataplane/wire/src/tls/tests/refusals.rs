@@ -1,0 +1,1 @@
+//! Ends that must not come together, each with its reason.
