@@ -306,12 +306,11 @@ impl Session {
     /// # Errors
     /// The connection is to be ended, with [`Session::alert`].
     pub fn open(&mut self, record: &mut [u8]) -> Result<Opened, Failure> {
-        let result = match &mut self.state {
-            State::Tls13(records) => records.open(record),
+        match &mut self.state {
+            State::Tls13(records) => records.open(record).inspect_err(|_| records.open.end()),
             State::Tls12(engine) => open_12(engine, record),
             State::Shaking(_) | State::Failed => Err(Failure::Other),
-        };
-        result
+        }
     }
 
     /// Whether something is to be sent before the next bytes are: see [`Session::take_pending`].
