@@ -262,11 +262,21 @@ impl Pair {
 
 /// Both shake until nothing moves.
 pub(super) fn shake_split(server: &Server, client: &Client, split: Split<'_>) -> Pair {
+    shake_all(server, client, split, |_| {})
+}
+
+/// The same, with a hello that is changed on its way.
+pub(super) fn shake_tampered(server: &Server, client: &Client, tamper: impl FnOnce(&mut Vec<u8>)) -> Pair {
+    shake_all(server, client, &mut whole, tamper)
+}
+
+fn shake_all(server: &Server, client: &Client, split: Split<'_>, tamper: impl FnOnce(&mut Vec<u8>)) -> Pair {
     let mut pair = Pair {
         server: End::new(Session::accept(server).unwrap()),
         client: End::new(Session::connect(client).unwrap()),
     };
     let (mut up, mut down) = (pair.client.step(), Vec::new());
+    tamper(&mut up);
     while !up.is_empty() || !down.is_empty() {
         let count = split(up.len()).min(up.len());
         pair.server.input.extend(up.drain(..count));
