@@ -146,9 +146,12 @@ impl Engine {
         }
     }
 
-    /// What is left to send, such as an alert.
+    /// What is left to send after an error, such as an alert. Nothing beyond: rustls panics when it looks for input
+    /// again after an error.
     fn flush(&mut self, out: &mut Vec<u8>) {
-        while let (_, Ok(Step::Again)) = self.step(&mut [], out) {}
+        while self.common().wants_write() {
+            let (_, Ok(Step::Again)) = self.step(&mut [], out) else { break };
+        }
     }
 }
 
