@@ -1,6 +1,7 @@
 //! Sessions against each other, against rustls' own connections, and with what must be refused.
 
 mod refusals;
+mod resumption;
 mod support;
 
 use super::*;
