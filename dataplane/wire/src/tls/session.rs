@@ -249,10 +249,7 @@ impl Session {
         let Shaking { engine, trust, clock, server, sni, .. } = *shaking;
         let common = engine.common();
         let leaf = common.peer_certificates().and_then(|chain| chain.first());
-        let certificate = sni
-            .as_ref()
-            .zip(server)
-            .map_or(0, |(sni, server): (&Box<str>, Server)| server.certificate_for(sni.as_bytes()));
+        let certificate = sni.as_deref().zip(server).map_or(0, |(sni, server)| server.certificate_for(sni.as_bytes()));
         self.peer = Peer {
             identity: leaf.zip(trust).and_then(|(leaf, trust)| trusted_identity(&trust, leaf).ok()),
             fingerprint: leaf.and_then(|leaf| digest(&SHA256, leaf).as_ref().try_into().ok()),
