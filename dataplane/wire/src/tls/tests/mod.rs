@@ -191,3 +191,16 @@ fn nothing_opens_after_a_record_that_did_not() {
     assert_eq!(pair.server.session.open(&mut first), Err(Failure::Decrypt));
     assert!(pair.server.session.open(&mut second).is_err());
 }
+
+#[test]
+fn tls12_renegotiation_is_refused() {
+    // Part of a message, a whole HelloRequest, a hello: rustls would panic at what follows a part.
+    for bytes in [&[1, 0][..], &[0, 0, 0, 0], &[1, 0, 0, 2, 3, 3]] {
+        for Mixed { mut ours, other } in mixed(&SUITES_12[1..]) {
+            let tx = other.dangerous_extract_secrets().unwrap().tx;
+            assert_eq!(ours.session.open(&mut seal_12(&tx, 0, 23, b"data")), Ok(Opened::Data(5..9)));
+            assert_eq!(ours.session.open(&mut seal_12(&tx, 1, 22, bytes)), Err(Failure::BadRecord));
+            ours.session.alert(Failure::BadRecord, &mut Vec::new());
+        }
+    }
+}

@@ -137,10 +137,11 @@ impl Ca {
             .with_protocol_versions(&[suite.version()])
             .unwrap()
             .with_root_certificates(roots);
-        let config = match shown.map(Pems::parts) {
+        let mut config = match shown.map(Pems::parts) {
             Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
             None => builder.with_no_client_auth(),
         };
+        config.enable_secret_extraction = true;
         let name = ServerName::try_from("a.example").unwrap();
         rustls::ClientConnection::new(Arc::new(config), name).unwrap().into()
     }
@@ -153,12 +154,13 @@ fn only(suite: SupportedCipherSuite) -> Arc<CryptoProvider> {
 /// rustls' own server, of one suite.
 pub(super) fn other_server(suite: SupportedCipherSuite, pems: &Pems) -> Connection {
     let (chain, key) = pems.parts();
-    let config = rustls::ServerConfig::builder_with_details(only(suite), Arc::new(Clock::new(NOW_S)))
+    let mut config = rustls::ServerConfig::builder_with_details(only(suite), Arc::new(Clock::new(NOW_S)))
         .with_protocol_versions(&[suite.version()])
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .unwrap();
+    config.enable_secret_extraction = true;
     rustls::ServerConnection::new(Arc::new(config)).unwrap().into()
 }
 
@@ -356,4 +358,19 @@ impl Mixed {
 /// Bytes that do not repeat soon.
 pub(super) fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at * 7 + at / 251) as u8).collect()
+}
+
+/// A record of any type under a connection's ChaCha20-Poly1305 key (RFC 7905 section 2), `at` records on.
+pub(super) fn seal_12(tx: &(u64, rustls::ConnectionTrafficSecrets), at: u64, kind: u8, bytes: &[u8]) -> Vec<u8> {
+    use crypto::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+    let (begin, rustls::ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }) = tx else { panic!("another suite") };
+    let sequence = (begin + at).to_be_bytes();
+    let mut nonce: [u8; 12] = iv.as_ref().try_into().unwrap();
+    nonce[4..].iter_mut().zip(sequence).for_each(|(byte, other)| *byte ^= other);
+    let key = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, key.as_ref()).unwrap());
+    let length = bytes.len() as u8;
+    let aad = [&sequence[..], &[kind, 3, 3, 0, length]].concat();
+    let mut sealed = bytes.to_vec();
+    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut sealed).unwrap();
+    [&[kind, 3, 3, 0, length + 16], &sealed[..]].concat()
 }
