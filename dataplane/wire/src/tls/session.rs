@@ -422,6 +422,8 @@ impl Shaking {
                     Err(_) if !self.begun => return Err(Failure::NotTls),
                     Err(failure) => return Err(failure),
                 },
+                // Part of a message behind the last one: rustls would look for it later, where it is not.
+                Ok(Step::Ready) if self.seen > 0 => return Err(Failure::BadRecord),
                 Ok(Step::Ready) => return Ok(true),
                 Ok(Step::Closed) => return Err(Failure::PeerAlert),
                 Ok(Step::Unexpected | Step::Data(_)) => return Err(Failure::BadRecord),
