@@ -46,6 +46,11 @@ impl Direction {
         self.sequence >= LIMIT - 1024
     }
 
+    /// Nothing opens any more: else a false record could stand for one that is left out.
+    pub(super) fn end(&mut self) {
+        self.sequence = LIMIT;
+    }
+
     /// The next nonce (RFC 8446 section 5.3).
     fn nonce(&mut self) -> Result<Nonce, Failure> {
         if self.sequence >= LIMIT {

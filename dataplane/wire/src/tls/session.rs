@@ -147,15 +147,11 @@ impl Engine {
         }
     }
 
-    /// What is left to send, such as an alert. `window` is what was not consumed: rustls may hold places in it.
-    fn flush(&mut self, window: &mut [u8], out: &mut Vec<u8>) {
-        let mut from = 0;
-        loop {
-            let (discard, step) = self.step(&mut window[from..], out);
-            from += discard;
-            if !matches!(step, Ok(Step::Again)) {
-                return;
-            }
+    /// What is left to send after an error, such as an alert. Nothing beyond: rustls panics when it looks for input
+    /// again after an error.
+    fn flush(&mut self, out: &mut Vec<u8>) {
+        while self.common().wants_write() {
+            let (_, Ok(Step::Again)) = self.step(&mut [], out) else { break };
         }
     }
 }
@@ -261,7 +257,7 @@ impl Session {
         let Shaking { engine, trust, clock, server, sni, .. } = *shaking;
         let common = engine.common();
         let leaf = common.peer_certificates().and_then(|chain| chain.first());
-        let certificate = sni.as_ref().zip(server).map_or(0, |(sni, server)| server.certificate_for(sni.as_bytes()));
+        let certificate = sni.as_deref().zip(server).map_or(0, |(sni, server)| server.certificate_for(sni.as_bytes()));
         self.peer = Peer {
             identity: leaf.zip(trust).and_then(|(leaf, trust)| trusted_identity(&trust, leaf).ok()),
             fingerprint: leaf.and_then(|leaf| digest(&SHA256, leaf).as_ref().try_into().ok()),
@@ -319,11 +315,12 @@ impl Session {
     /// The connection is to be ended, with [`Session::alert`].
     pub fn open(&mut self, record: &mut [u8]) -> Result<Opened, Failure> {
         match &mut self.state {
-            State::Tls13(records) => records.open(record),
+            State::Tls13(records) => records.open(record).inspect_err(|_| records.open.end()),
             State::Tls12(engine) => {
                 let mut unsent = Vec::new();
                 let opened = open_12(engine, record, &mut unsent);
                 if opened.is_err() {
+                    engine.flush(&mut unsent);
                     self.state = State::Failed(unsent);
                 }
                 opened
@@ -441,12 +438,13 @@ impl Shaking {
                     Err(_) if !self.begun => return Err(Failure::NotTls),
                     Err(failure) => return Err(failure),
                 },
+                // Part of a message behind the last one: rustls would look for it later, where it is not.
+                Ok(Step::Ready) if self.seen > 0 => return Err(Failure::BadRecord),
                 Ok(Step::Ready) => return Ok(true),
                 Ok(Step::Closed) => return Err(Failure::PeerAlert),
                 Ok(Step::Unexpected | Step::Data(_)) => return Err(Failure::BadRecord),
                 Err(error) => {
-                    let window = &mut input[*consumed..*consumed + self.seen];
-                    self.engine.flush(window, out);
+                    self.engine.flush(out);
                     return Err(Failure::of(&error));
                 }
             }
@@ -550,10 +548,15 @@ impl Tls13 {
 
 /// TLS 1.2: rustls decrypts into memory of its own; the bytes are put back where the record lay.
 fn open_12(engine: &mut Engine, record: &mut [u8], unsent: &mut Vec<u8>) -> Result<Opened, Failure> {
+    // After the handshake such a record can only ask for another one. Part of a message would also be looked for by
+    // rustls in memory that is gone: it panics.
+    if record.first() == Some(&HANDSHAKE) {
+        return Err(Failure::BadRecord);
+    }
     let mut opened = Opened::Nothing;
     let (discard, mut step) = engine.step(record, unsent);
     // A message that goes on in another record (nothing but a renegotiation would) holds places in this one.
-    if discard != record.len() {
+    if step.is_ok() && discard != record.len() {
         return Err(Failure::BadRecord);
     }
     loop {
@@ -564,8 +567,7 @@ fn open_12(engine: &mut Engine, record: &mut [u8], unsent: &mut Vec<u8>) -> Resu
                 opened = Opened::Data(range);
             }
             Ok(Step::Again) => {}
-            // What rustls says by itself here is that it does not renegotiate. The connection ends with that, as its
-            // place in the sequence of records is taken.
+            // Whatever rustls would say by itself here has taken its place in the sequence of records: it ends with that.
             Ok(Step::Ready | Step::Closed) if !unsent.is_empty() => return Err(Failure::BadRecord),
             Ok(Step::Ready) => return Ok(opened),
             Ok(Step::Closed) => return Ok(Opened::Closed),
