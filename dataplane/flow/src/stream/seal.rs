@@ -111,21 +111,11 @@ impl State {
 
     fn seal_in_place(&mut self, message: &mut Message, last: bool) -> Result<(), Failure> {
         LAYOUT.with_borrow_mut(|layout| {
-            *layout = Layout::default();
-            self.session.take_pending(&mut layout.frames)?;
-            layout.frame(0);
-            let mut result = Ok(());
-            message.take_parts(|part| result = result.and_then(|()| layout.add(&mut self.session, part)));
-            result.and_then(|()| layout.flush(&mut self.session))?;
-            if last {
-                let from = layout.frames.len();
-                self.session.close(&mut layout.frames);
-                layout.frame(from);
+            let sealed = layout.seal(&mut self.session, message, last);
+            if sealed.is_err() {
+                layout.clear();
             }
-            let frames = Part::Out(std::mem::take(&mut layout.frames));
-            message
-                .lay_out(std::iter::once(frames).chain(layout.bulk.drain(..).map(Part::Buf)), layout.slices.drain(..));
-            Ok(())
+            sealed
         })
     }
 }
@@ -147,6 +137,31 @@ struct Layout {
 }
 
 impl Layout {
+    /// Seals a message's parts, and lays it out of what that made.
+    fn seal(&mut self, session: &mut Session, message: &mut Message, last: bool) -> Result<(), Failure> {
+        session.take_pending(&mut self.frames)?;
+        self.frame(0);
+        let mut result = Ok(());
+        message.take_parts(|part| result = result.and_then(|()| self.add(session, part)));
+        result.and_then(|()| self.flush(session))?;
+        if last {
+            let from = self.frames.len();
+            session.close(&mut self.frames);
+            self.frame(from);
+        }
+        let frames = Part::Out(std::mem::take(&mut self.frames));
+        message.lay_out(std::iter::once(frames).chain(self.bulk.drain(..).map(Part::Buf)), self.slices.drain(..));
+        Ok(())
+    }
+
+    /// Forgets what a message that failed has left; the memory stays.
+    fn clear(&mut self) {
+        self.frames.clear();
+        self.bulk.clear();
+        self.short.clear();
+        self.slices.clear();
+    }
+
     fn add(&mut self, session: &mut Session, part: Part) -> Result<(), Failure> {
         match part {
             Part::Buf(buf) if buf.len() > COPY_PART_BYTES => self.bulk(session, buf),
