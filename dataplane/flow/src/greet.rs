@@ -7,7 +7,7 @@ use crate::log::Record;
 use crate::port::{self, Port, hang_up};
 use crate::stream::{self, Broken, Stream};
 use plan::{Listener, Transport};
-use ring::{Buf, Error, Socket};
+use ring::{Error, Socket};
 use std::rc::Rc;
 use wire::tls::Failure;
 
@@ -15,7 +15,7 @@ use wire::tls::Failure;
 const GREETING_NS: u64 = 10_000_000_000;
 /// A refused connection's input is taken for so long and so much, so that the alert is not destroyed.
 const DISCARD_NS: u64 = 500_000_000;
-const DISCARD_BYTES: usize = 64 * 1024;
+const DISCARD_BYTES: u64 = 64 * 1024;
 /// The content type of a handshake record (RFC 8446 section 5.1); no method of HTTP begins so.
 const HANDSHAKE: u8 = 22;
 
@@ -28,15 +28,16 @@ pub(crate) async fn greet(core: Rc<Core>, port: Rc<Port>, socket: Socket) {
     let stream = match &listener.transport {
         Transport::Plain => Ok(Stream::plain(socket)),
         Transport::Tls(server) => stream::accept(socket, None, server, until_ns).await,
-        Transport::Migrate(server) => match first_bytes(&socket, until_ns).await {
-            Ok(bytes) if bytes.first() == Some(&HANDSHAKE) => {
+        Transport::Migrate(server) => match socket.recv(until_ns).await {
+            Ok(Some(bytes)) if bytes.first() == Some(&HANDSHAKE) => {
                 stream::accept(socket, Some(bytes), server, until_ns).await
             }
-            Ok(bytes) => {
+            Ok(Some(bytes)) => {
                 core.counters.plaintext.add(1);
                 input = Some(bytes);
                 Ok(Stream::plain(socket))
             }
+            Ok(None) => Err((socket, Broken::Lost(Error::Reset))),
             Err(error) => Err((socket, Broken::Lost(error))),
         },
     };
@@ -58,10 +59,11 @@ pub(crate) async fn greet(core: Rc<Core>, port: Rc<Port>, socket: Socket) {
             };
             core.counters.handshake_failed(failure);
             refuse(&core, listener, &socket, Ending::HandshakeFailed(failure));
+            let stream = Stream::plain(socket);
             if let Broken::Failed(_) = broken {
-                discard(&socket).await;
+                stream.finish_and_discard(DISCARD_NS, DISCARD_BYTES).await;
             }
-            hang_up(&core, Stream::plain(socket));
+            hang_up(&core, stream);
         }
     }
 }
@@ -79,20 +81,5 @@ fn refuse(core: &Core, listener: &Listener, socket: &Socket, ending: Ending) {
             ..Record::default()
         };
         core.log(&record.ended(ending));
-    }
-}
-
-async fn first_bytes(socket: &Socket, until_ns: u64) -> Result<Buf, Error> {
-    socket.recv(until_ns).await?.ok_or(Error::Reset)
-}
-
-async fn discard(socket: &Socket) {
-    socket.shutdown_write();
-    let until_ns = ring::now() + DISCARD_NS;
-    let mut bytes = 0;
-    while bytes < DISCARD_BYTES
-        && let Ok(Some(buf)) = socket.recv(until_ns).await
-    {
-        bytes += buf.len();
     }
 }

@@ -21,7 +21,7 @@ const COPY_BYTES: usize = 2048;
 /// Pieces of a chunked body up to this size are copied, even when more is to come.
 const COPY_PIECE_BYTES: usize = 256;
 /// One send carries at most this much, so that its progress can be judged.
-const SEND_BYTES: usize = 256 * 1024;
+pub(crate) const SEND_BYTES: usize = 256 * 1024;
 const PIECES: usize = 12;
 /// Bytes of trailers that a body may have.
 const TRAILER_BYTES: usize = 8 * 1024;

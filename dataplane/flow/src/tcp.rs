@@ -8,33 +8,20 @@ use crate::port::{Port, hang_up};
 use crate::tunnel::{self, Account, Carried};
 use crate::upstream::{self, Tried, Upstream};
 use balance::Outcome;
-use plan::{Action, Decision, FOREVER_NS, Kind, ListenerId};
+use plan::{Action, Decision, FOREVER_NS, Kind, ListenerId, Plan};
 use std::rc::Rc;
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(core: Rc<Core>, port: Rc<Port>, client: Client) {
     if let Some((current, listener)) = port.serving(&core) {
-        let decision = current.plan.decide_tcp(listener, &client.peer(), ring::random());
-        let permitted = |plan: &plan::Plan, listener: ListenerId, client: &Client| {
-            !matches!(plan.decide_tcp(listener, &client.peer(), 0).action, Action::Denied)
-        };
-        pass(&core, port, current, decision, &client, None, permitted).await;
+        pass(&core, port, current, listener, &client).await;
     }
     hang_up(&core, client.stream);
 }
 
-/// Acts on what was decided about a connection that is passed on as bytes; to its end. `input` is what has been read of
-/// it, `permitted` whether another plan would let it in too.
-pub(crate) async fn pass(
-    core: &Rc<Core>,
-    port: Rc<Port>,
-    current: Rc<Current>,
-    decision: Decision,
-    client: &Client,
-    input: Option<ring::Buf>,
-    permitted: impl Fn(&plan::Plan, ListenerId, &Client) -> bool,
-) {
+async fn pass(core: &Rc<Core>, port: Rc<Port>, current: Rc<Current>, listener: ListenerId, client: &Client) {
     let begun_ns = ring::now();
+    let decision = current.plan.decide_tcp(listener, &client.peer(), ring::random());
     let listener = current.plan.listener(decision.listener);
     let idle_ns = match &listener.kind {
         Kind::Tcp(tcp) => tcp.idle_timeout_ns,
@@ -50,12 +37,12 @@ pub(crate) async fn pass(
     let (ending, carried, up) = match connected {
         Ok(mut up) => {
             core.counters.active.add(1);
-            let permitted = |plan: &plan::Plan| {
+            let permitted = |plan: &Plan| {
                 let listener = weak.upgrade().and_then(|port| port.listener.get());
-                listener.is_none_or(|listener| permitted(plan, listener, client))
+                let denied = |listener| matches!(plan.decide_tcp(listener, &client.peer(), 0).action, Action::Denied);
+                !listener.is_some_and(denied)
             };
-            let sides =
-                [tunnel::Side { stream: &client.stream, input }, tunnel::Side { stream: up.stream(), input: None }];
+            let sides = [&client.stream, up.stream()].map(|stream| tunnel::Side { stream, input: None });
             let (ending, carried) = tunnel::run(core, sides, idle_ns, permitted).await;
             let outcome = if ending == Ending::TunnelUpstreamReset { Outcome::Failure } else { Outcome::Success };
             up.finish(0, outcome);

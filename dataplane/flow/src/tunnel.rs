@@ -7,7 +7,7 @@ use crate::core::{Core, Current};
 use crate::counters::{Count, Series};
 use crate::ending::Ending;
 use crate::log::Record;
-use crate::pump::Meter;
+use crate::pump::{Meter, SEND_BYTES};
 use crate::stream::Stream;
 use plan::{Plan, RuleId, SeriesId};
 use ring::{Buf, Either, Error, Message};
@@ -15,9 +15,6 @@ use std::cell::Cell;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-
-/// One send carries about this much, so that its progress can be judged.
-const SEND_BYTES: usize = 256 * 1024;
 
 /// What a tunnel carried.
 #[derive(Clone, Copy, Debug, Default)]

@@ -24,7 +24,7 @@ use envoy_types::pb::{
                 rbac::v3::Rbac as NetworkRbac,
             },
         },
-        r#type::matcher::v3::{PathMatcher, RegexMatcher, StringMatcher, path_matcher, string_matcher::MatchPattern},
+        r#type::matcher::v3::{PathMatcher, StringMatcher, path_matcher, string_matcher::MatchPattern},
     },
     google::protobuf::Any,
 };
@@ -182,7 +182,7 @@ fn paths(of: &PathMatch) -> Vec<path_matcher::Rule> {
         PathMatch::Prefix(path) => {
             vec![rule(MatchPattern::Exact(path.clone())), rule(MatchPattern::Prefix(format!("{path}/")))]
         }
-        PathMatch::Regex(pattern) => vec![rule(MatchPattern::SafeRegex(regex(pattern.clone())))],
+        PathMatch::Regex(pattern) => vec![rule(MatchPattern::SafeRegex(route::regex(pattern)))],
     }
 }
 
@@ -193,7 +193,7 @@ fn authority(host: &str) -> StringMatcher {
         Some(suffix) => format!(r"[^:]+\.{}", regex_syntax::escape(suffix)),
         None => regex_syntax::escape(host),
     };
-    let pattern = regex(format!(r"(?i){name}\.?(:[0-9]*)?"));
+    let pattern = route::regex(&format!(r"(?i){name}\.?(:[0-9]*)?"));
     StringMatcher { match_pattern: Some(MatchPattern::SafeRegex(pattern)), ..StringMatcher::default() }
 }
 
@@ -211,7 +211,7 @@ pub(super) fn identity(pattern: &str) -> StringMatcher {
                 literal => regex_syntax::escape(literal),
             };
             let segments: Vec<String> = pattern.as_str().split('/').map(segment).collect();
-            MatchPattern::SafeRegex(regex(segments.join("/")))
+            MatchPattern::SafeRegex(route::regex(&segments.join("/")))
         }
         _ => MatchPattern::Exact(pattern.to_owned()),
     };
@@ -220,10 +220,6 @@ pub(super) fn identity(pattern: &str) -> StringMatcher {
 
 pub(super) fn exact(text: &str) -> StringMatcher {
     StringMatcher { match_pattern: Some(MatchPattern::Exact(text.to_owned())), ..StringMatcher::default() }
-}
-
-fn regex(regex: String) -> RegexMatcher {
-    RegexMatcher { regex, ..RegexMatcher::default() }
 }
 
 fn range(of: &Network) -> CidrRange {

@@ -138,7 +138,7 @@ fn string(value: &ValueMatch) -> StringMatcher {
 }
 
 /// Envoy matches the whole text, as the language does.
-fn regex(pattern: &str) -> RegexMatcher {
+pub(super) fn regex(pattern: &str) -> RegexMatcher {
     RegexMatcher { regex: pattern.to_owned(), ..RegexMatcher::default() }
 }
 

@@ -85,7 +85,8 @@ pub(crate) async fn serve(core: Rc<Core>, port: Rc<Port>, mut client: Client) {
             After::Keep => {}
             After::Close if client.input.is_none() => break,
             After::Close | After::Discard => {
-                discard(&mut client).await;
+                client.input = None;
+                client.stream.finish_and_discard(DISCARD_NS, DISCARD_BYTES).await;
                 break;
             }
             After::Reset => {
@@ -124,19 +125,6 @@ async fn one_request(core: &Rc<Core>, port: &Port, client: &mut Client) -> Next 
         Some(Prepared::Answer(request, head, ending)) => answer::give(core, client, request, head, ending).await.into(),
         Some(Prepared::Refuse(request, ending)) => answer::refuse(core, client, request, ending).await.into(),
         None => After::Close.into(),
-    }
-}
-
-/// Shuts down writing and takes what still comes, for a moment.
-async fn discard(client: &mut Client) {
-    client.stream.finish().await;
-    client.input = None;
-    let until = ring::now() + DISCARD_NS;
-    let mut bytes = 0;
-    while bytes < DISCARD_BYTES
-        && let Ok(Some(buf)) = client.stream.recv(until).await
-    {
-        bytes += buf.len() as u64;
     }
 }
 

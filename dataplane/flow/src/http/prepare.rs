@@ -69,22 +69,19 @@ pub(crate) fn request(
     request.decision = Some(decision);
     request.series = decision.series;
     current.count_rules(core, &decision);
-    if decision.action == Action::Denied {
-        return Prepared::Answer(request, out, Ending::Denied);
-    }
-    if request.upgrade {
-        let mut kept = OutBuf::new();
-        kept.extend_from_slice(bytes);
-        request.head = Some(kept);
-    }
-    if matches!(head.body, Body::Length(length) if length > request.body_limit()) {
-        return Prepared::Answer(request, out, Ending::BodyTooLarge);
-    }
+    let too_large = matches!(head.body, Body::Length(length) if length > request.body_limit());
     match decision.action {
+        Action::Denied => Prepared::Answer(request, out, Ending::Denied),
+        _ if too_large => Prepared::Answer(request, out, Ending::BodyTooLarge),
         Action::Forward(forward) => {
             let path = if forward.path_rewritten { &cache.text[..] } else { path };
             let lines = Lines { request: &request, head, bytes, client, id: request.note.id() };
             lines.write(&mut out, path, &decision, &forward.permit);
+            if request.upgrade {
+                let mut kept = OutBuf::new();
+                kept.extend_from_slice(bytes);
+                request.head = Some(kept);
+            }
             Prepared::Forward(request, out, forward)
         }
         Action::Redirect(redirect) => {
@@ -95,7 +92,6 @@ pub(crate) fn request(
             answer::write_response(&mut out, core, &request, respond.status, &respond.permit);
             Prepared::Answer(request, out, Ending::Responded)
         }
-        Action::Denied => Prepared::Answer(request, out, Ending::Denied),
         Action::NotFound => Prepared::Answer(request, out, Ending::NoRoute),
         Action::UnknownService(_) => Prepared::Answer(request, out, Ending::UnknownService),
     }
@@ -248,15 +244,14 @@ impl Lines<'_> {
 
     /// `X-Forwarded-Client-Cert`, where it is asked for: who let the client in, and who it is.
     fn write_client_certificate(&self, out: &mut Vec<u8>) {
-        let asked =
-            self.request.current.http(self.request.listener).is_some_and(|http| http.forward_client_certificate);
+        let asked = |http: &plan::Http| http.forward_client_certificate;
+        if !self.request.current.http(self.request.listener).is_some_and(asked) {
+            return;
+        }
         let Some((peer, fingerprint)) = self.client.stream.peer().and_then(|peer| Some((peer, peer.fingerprint?)))
         else {
             return;
         };
-        if !asked {
-            return;
-        }
         out.extend_from_slice(b"x-forwarded-client-cert: ");
         let listener = self.request.current.plan.listener(self.request.listener);
         let own = listener.transport.server().and_then(|server| server.certificate(peer.certificate));

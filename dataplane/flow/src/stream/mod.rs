@@ -52,8 +52,8 @@ impl Stream {
     }
 
     /// After a handshake; `rest` is what arrived behind it.
-    fn secure(socket: Socket, session: Session, rest: Option<Buf>) -> Stream {
-        let peer = session.peer().clone();
+    fn secure(socket: Socket, mut session: Session, rest: Option<Buf>) -> Stream {
+        let peer = session.take_peer();
         let identity = peer.identity.as_ref().map(|identity| Rc::from(identity.as_str()));
         let state = RefCell::new(State { session, incoming: Incoming::new(rest), outgoing: Outgoing::default() });
         Stream { socket, tls: Some(Box::new(Tls { peer, identity, state })) }
@@ -171,6 +171,19 @@ impl Stream {
             let _ = self.socket.send(&mut message, ring::now().saturating_add(LAST_WORDS_NS)).await;
         }
         self.socket.shutdown_write();
+    }
+
+    /// Says that nothing more will be sent, then takes and forgets what still comes, for at most so long and so much: closing
+    /// over unread input would destroy what was said.
+    pub(crate) async fn finish_and_discard(&self, most_ns: u64, most_bytes: u64) {
+        self.finish().await;
+        let until_ns = ring::now() + most_ns;
+        let mut bytes = 0;
+        while bytes < most_bytes
+            && let Ok(Some(buf)) = self.recv(until_ns).await
+        {
+            bytes += buf.len() as u64;
+        }
     }
 
     /// Whether something is to be said before the connection closes.

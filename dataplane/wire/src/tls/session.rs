@@ -288,6 +288,11 @@ impl Session {
         &self.peer
     }
 
+    /// The same, to be kept elsewhere: the session knows it no more.
+    pub fn take_peer(&mut self) -> Peer {
+        std::mem::take(&mut self.peer)
+    }
+
     /// The length of the record at the front of `bytes`, with its header; `None` when that cannot be seen yet.
     ///
     /// # Errors
@@ -331,7 +336,7 @@ impl Session {
 
     /// Whether something is to be sent before the next bytes are: see [`Session::take_pending`].
     pub fn wants_send(&self) -> bool {
-        matches!(&self.state, State::Tls13(records) if records.owed || records.seal.is_worn())
+        matches!(&self.state, State::Tls13(records) if records.wants_send())
     }
 
     /// Puts what must go before the next bytes behind `out`: a KeyUpdate that was asked for, or that our key needs.
@@ -340,7 +345,7 @@ impl Session {
     /// The connection is to be ended.
     pub fn take_pending(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
         match &mut self.state {
-            State::Tls13(records) if records.owed || records.seal.is_worn() => records.update_key(out),
+            State::Tls13(records) if records.wants_send() => records.update_key(out),
             _ => Ok(()),
         }
     }
@@ -473,6 +478,10 @@ impl Tls13 {
             idle_records: 0,
             partial: Vec::new(),
         })
+    }
+
+    fn wants_send(&self) -> bool {
+        self.owed || self.seal.is_worn()
     }
 
     fn open(&mut self, record: &mut [u8]) -> Result<Opened, Failure> {
