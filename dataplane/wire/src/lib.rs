@@ -2,6 +2,7 @@
 //! place that names rustls.
 #![forbid(unsafe_code)]
 
+pub mod client_hello;
 pub mod h1;
 pub mod host;
 pub mod path;
