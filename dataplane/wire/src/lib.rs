@@ -6,5 +6,6 @@ pub mod client_hello;
 pub mod h1;
 pub mod host;
 pub mod path;
+pub mod proxy;
 pub mod spiffe;
 pub mod tls;
