@@ -9,7 +9,6 @@ use crate::stream::{self, Broken, Stream};
 use plan::{Listener, Transport};
 use ring::{Error, Socket};
 use std::rc::Rc;
-use wire::tls::Failure;
 
 /// How long a greeting may take.
 const GREETING_NS: u64 = 10_000_000_000;
@@ -52,11 +51,7 @@ pub(crate) async fn greet(core: Rc<Core>, port: Rc<Port>, socket: Socket) {
             port::serve(&core, &port, client);
         }
         Err((socket, broken)) => {
-            let failure = match broken {
-                Broken::Failed(failure) => failure,
-                Broken::Lost(Error::TimedOut) => Failure::Timeout,
-                Broken::Lost(_) => Failure::PeerGone,
-            };
+            let failure = broken.failure();
             core.counters.handshake_failed(failure);
             refuse(&core, listener, &socket, Ending::HandshakeFailed(failure));
             let stream = Stream::plain(socket);

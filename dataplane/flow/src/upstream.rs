@@ -296,9 +296,7 @@ async fn open(grant: Grant, upstreams: &Upstreams, pool: &Pool, until_ns: u64) -
         }
         Err((_, broken)) => {
             counters.connect_failures.add(1);
-            if let Broken::Failed(failure) = broken {
-                counters.upstream_handshake_failed(failure);
-            }
+            counters.upstream_handshake_failed(broken.failure());
             Err(broken)
         }
     }
