@@ -174,6 +174,17 @@ pub enum Protocol {
     Http(Http),
     /// `protocol: tcp`; never empty, and the weights are not all zero.
     Tcp(Vec<Target>),
+    /// `protocol: tls-passthrough`; never empty. The most specific name wins.
+    Passthrough(Vec<Passage>),
+}
+
+/// Where TLS goes that asks for one of several names, as it comes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Passage {
+    /// As in [`Host::names`].
+    pub names: Vec<String>,
+    /// Never empty, and the weights are not all zero.
+    pub to: Vec<Target>,
 }
 
 /// What an http listener does.

@@ -2,6 +2,7 @@
 //! must agree with something else is checked as soon as both are known, so that each finding has its position.
 
 mod listener;
+mod passthrough;
 mod policy;
 mod process;
 mod route;

@@ -49,7 +49,7 @@ impl Client {
             source: self.source.text(),
             source_identity: self.identity().unwrap_or_default(),
             tls: tls.map_or("", |peer| peer.version),
-            sni: tls.and_then(|peer| peer.sni.as_deref()).unwrap_or_default(),
+            sni: tls.and_then(|peer| peer.sni.as_deref()).unwrap_or(record.sni),
             ..record
         }
     }

@@ -252,7 +252,7 @@ impl Current {
     pub(crate) fn http(&self, id: ListenerId) -> Option<&plan::Http> {
         match &self.plan.listener(id).kind {
             plan::Kind::Http(http) => Some(http),
-            plan::Kind::Tcp(_) => None,
+            plan::Kind::Tcp(_) | plan::Kind::Passthrough(_) => None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Every way in which a request, or a connection without one, can end: who is to blame, what the client gets, and the
 //! name under which it is counted and logged.
 
+use wire::client_hello;
 use wire::h1::Reject;
 use wire::tls::Failure;
 
@@ -76,10 +77,39 @@ pub enum Ending {
     HandshakeFailed(Failure),
     /// TLS with the endpoint could not be agreed upon: 503.
     UpstreamTls(Failure),
+    /// TLS that was to be passed on, and that has no ClientHello or asks for a name that no host has: closed.
+    PassthroughRefused(Opening),
+}
+
+/// What was wrong with what a connection began with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Opening {
+    /// No ClientHello that could be read.
+    Hello(client_hello::Reject),
+    /// The name that it asks for is nobody's, or it asks for none.
+    UnknownName,
+    /// It was not there in time.
+    Timeout,
+    /// The client went before it was there.
+    ClientGone,
+    /// Too much is under way in pieces.
+    Limit,
+}
+
+impl Opening {
+    fn label(self) -> &'static str {
+        match self {
+            Opening::Hello(reject) => reject.label(),
+            Opening::UnknownName => "unknown_name",
+            Opening::Timeout => "timeout",
+            Opening::ClientGone => "client_gone",
+            Opening::Limit => "limit",
+        }
+    }
 }
 
 /// All labels, in the order of [`Ending::index`].
-pub const LABELS: [&str; 28] = [
+pub const LABELS: [&str; 29] = [
     "complete",
     "responded",
     "redirected",
@@ -108,6 +138,7 @@ pub const LABELS: [&str; 28] = [
     "misdirected",
     "handshake_failed",
     "upstream_tls",
+    "passthrough_refused",
 ];
 
 impl Ending {
@@ -142,6 +173,7 @@ impl Ending {
             Ending::Misdirected => 25,
             Ending::HandshakeFailed(_) => 26,
             Ending::UpstreamTls(_) => 27,
+            Ending::PassthroughRefused(_) => 28,
         }
     }
 
@@ -164,7 +196,8 @@ impl Ending {
             | Ending::TunnelClientReset
             | Ending::Denied
             | Ending::Misdirected
-            | Ending::HandshakeFailed(_) => Blame::Downstream,
+            | Ending::HandshakeFailed(_)
+            | Ending::PassthroughRefused(_) => Blame::Downstream,
             Ending::ConnectFailed
             | Ending::ConnectTimeout
             | Ending::UpstreamReset
@@ -227,6 +260,7 @@ impl Ending {
         match self {
             Ending::Refused(reject) | Ending::UpstreamInvalid(reject) => Some(reject.label()),
             Ending::HandshakeFailed(failure) | Ending::UpstreamTls(failure) => Some(failure.label()),
+            Ending::PassthroughRefused(opening) => Some(opening.label()),
             _ => None,
         }
     }

@@ -38,6 +38,7 @@ pub(crate) struct Port {
 enum Speaks {
     Http,
     Tcp,
+    Passthrough,
 }
 
 impl Port {
@@ -90,6 +91,7 @@ fn speaks(listener: &plan::Listener) -> Speaks {
     match listener.kind {
         Kind::Http(_) => Speaks::Http,
         Kind::Tcp(_) => Speaks::Tcp,
+        Kind::Passthrough(_) => Speaks::Passthrough,
     }
 }
 
@@ -155,6 +157,7 @@ pub(crate) fn serve(core: &Rc<Core>, port: &Rc<Port>, client: Client) {
     match port.speaks {
         Speaks::Http => ring::spawn(crate::http::serve(core, port_of_it, client)),
         Speaks::Tcp => ring::spawn(crate::tcp::serve(core, port_of_it, client)),
+        Speaks::Passthrough => ring::spawn(crate::passthrough::serve(core, port_of_it, client)),
     };
 }
 

@@ -108,6 +108,9 @@ pub struct Listener {
     pub unrouted: SeriesId,
     /// Whether connections begin with TLS.
     pub transport: Transport,
+    /// For what must be there before a connection's own bytes are looked at: a ClientHello that is passed on; nanoseconds,
+    /// `FOREVER_NS` for none.
+    pub opening_timeout_ns: u64,
 }
 
 /// What carries a listener's protocol.
@@ -128,6 +131,8 @@ pub enum Kind {
     Http(Http),
     /// Bytes.
     Tcp(Tcp),
+    /// TLS that ends elsewhere: bytes, by the name that it asks for.
+    Passthrough(Passthrough),
 }
 
 /// An HTTP listener's settings.
@@ -165,6 +170,21 @@ pub struct Tcp {
     /// How many more attempts may follow a failed connect.
     pub retries: u8,
     pub(crate) policy: Box<[ListId]>,
+}
+
+/// The settings of a listener that passes TLS on as it comes.
+#[derive(Debug)]
+pub struct Passthrough {
+    /// Connections are logged.
+    pub access_log: bool,
+    pub(crate) hosts: hosts::Names<Passage>,
+}
+
+/// What is done with the connections that ask for one of several names.
+#[derive(Debug)]
+pub(crate) struct Passage {
+    pub(crate) names: Vec<Box<str>>,
+    pub(crate) tcp: Tcp,
 }
 
 /// One route of one host of one listener: what is done with the requests that it matches.
@@ -270,6 +290,7 @@ impl Listener {
         match &self.kind {
             Kind::Http(http) => http.access_log,
             Kind::Tcp(tcp) => tcp.access_log,
+            Kind::Passthrough(passthrough) => passthrough.access_log,
         }
     }
 }

@@ -5,6 +5,7 @@ mod clients;
 mod ends;
 mod matrix;
 mod mesh;
+mod passthrough;
 mod refusals;
 mod rotation;
 mod serving;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Scope, policy, route, targets, tls};
+use super::{Scope, passthrough, policy, route, targets, tls};
 use crate::{
     finding::{At, Findings},
     keys::{self, Keys, Words},
@@ -22,13 +22,14 @@ const HOST: Words =
     Words { what: "a host", known: &["names", "routes"], later: &["tls", "deny", "allow", "quota", "cors"] };
 
 /// How many hosts a listener may have, names a host, and routes a host.
-const MAX_HOSTS: usize = 10_000;
+pub(super) const MAX_HOSTS: usize = 10_000;
 const MAX_ROUTES: usize = 10_000;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Http,
     Tcp,
+    Passthrough,
 }
 
 /// One entry of `listeners`.
@@ -45,11 +46,15 @@ pub(super) fn listener(entry: &Entry, scope: &Scope<'_>, findings: &mut Findings
     let protocol = match protocol {
         Kind::Http => Protocol::Http(http(&keys, scope, findings)),
         Kind::Tcp => Protocol::Tcp(tcp(&keys, scope, findings)?),
+        Kind::Passthrough => Protocol::Passthrough(passthrough::passages(&keys, scope, findings)?),
     };
-    let tls = keys.read("tls", findings, |n, f| tls::listener(n, scope, f));
-    let words = if matches!(protocol, Protocol::Http(_)) { policy::Words::Http } else { policy::Words::Tcp };
+    let (words, tls) = match protocol {
+        Protocol::Http(_) => (policy::Words::Http, keys.read("tls", findings, |n, f| tls::listener(n, scope, f))),
+        Protocol::Tcp(_) => (policy::Words::Tcp, keys.read("tls", findings, |n, f| tls::listener(n, scope, f))),
+        Protocol::Passthrough(_) => (policy::Words::Passthrough, None),
+    };
     let policy = policy::policy(&keys, words, findings);
-    if tls.is_none() && keys.at("tls").is_none() {
+    if tls.is_none() && keys.at("tls").is_none() && words != policy::Words::Passthrough {
         policy::needs_identity(&keys, &policy, findings);
     }
     Some(Listener { name: name?.to_owned(), address: address?, idle_timeout, protocol, tls, policy })
@@ -57,7 +62,8 @@ pub(super) fn listener(entry: &Entry, scope: &Scope<'_>, findings: &mut Findings
 
 /// `protocol`
 fn kind(node: &Node, findings: &mut Findings) -> Option<Kind> {
-    keys::word(node, &[("http", Kind::Http), ("tcp", Kind::Tcp)], &["tls-passthrough"], findings)
+    let kinds = [("http", Kind::Http), ("tcp", Kind::Tcp), ("tls-passthrough", Kind::Passthrough)];
+    keys::word(node, &kinds, &[], findings)
 }
 
 fn http(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Http {
@@ -114,8 +120,15 @@ fn host(
     findings: &mut Findings,
 ) -> Option<Host> {
     let keys = Keys::open(node, &HOST, findings)?;
-    keys.need(&["names"], "a host", findings);
     keys.need(&["routes"], "a host", findings);
+    let names = names(&keys, taken, findings);
+    let routes = keys.node("routes", findings).map(|n| routes(n, position, scope, findings));
+    Some(Host { names, routes: routes? })
+}
+
+/// `names` of a host, none of which another has.
+pub(super) fn names(keys: &Keys<'_>, taken: &mut HashMap<String, At>, findings: &mut Findings) -> Vec<String> {
+    keys.need(&["names"], "a host", findings);
     let names = keys.node("names", findings);
     let mut list = Vec::new();
     for item in names.map_or(&[][..], |n| keys::some_items(n, "`names`", MAX_HOSTS, findings)) {
@@ -136,8 +149,7 @@ fn host(
             }
         }
     }
-    let routes = keys.node("routes", findings).map(|n| routes(n, position, scope, findings));
-    Some(Host { names: list, routes: routes? })
+    list
 }
 
 /// `routes` of one host: names are unique, and no route has the conditions of an earlier one.

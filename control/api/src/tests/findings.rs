@@ -119,7 +119,7 @@ fn listeners() {
         "{ address: [1], protocol: tcp, to: s }",
         "{ adress: 127.0.0.1:1, protocol: tcp, to: s }",
         "{ address: 127.0.0.1:1, protocol: htpp }",
-        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: s }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthru, to: s }",
         "{ address: 127.0.0.1:1, protocol: http, to: s }",
         "{ address: 127.0.0.1:1, protocol: http }",
         "{ address: 127.0.0.1:1, protocol: tcp }",
@@ -143,6 +143,25 @@ fn listeners() {
         "{ address: 127.0.0.1:1, protocol: tcp, to: s }\n  'b c': { address: 127.0.0.1:2, protocol: tcp, to: s }",
     ];
     insta::assert_snapshot!(page(&cases, with_listener));
+}
+
+#[test]
+fn passthrough() {
+    let cases = [
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: t, tls: { clients: none }, routes: [], forwarded: {} }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: s, hosts: [] }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, hosts: [ { names: [a], routes: [] } ] }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, hosts: [ { names: [a], to: s }, { names: [A, 'x*'], to: s } ] }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, hosts: [ { names: ['192.0.2.1', '[::1]'], to: s } ] }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, hosts: [ { to: s } ] }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: s, allow: [ { identity: 'spiffe://a/b', path: /a } ] }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: { s: 1, secure: 1 } }",
+    ];
+    let secure = "  secure: { endpoints: [127.0.0.1:3], tls: { expect: a.b } }\n";
+    let frame =
+        |case: &str| format!("listeners:\n  a: {case}\nservices:\n  s: {{ endpoints: [127.0.0.1:2] }}\n{secure}");
+    insta::assert_snapshot!(page(&cases, frame));
 }
 
 #[test]

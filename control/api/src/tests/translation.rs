@@ -72,6 +72,27 @@ fn rewritten(from: &str, to: &str) -> (String, Option<(String, String)>) {
 }
 
 #[test]
+fn tls_is_passed_on_by_a_chain_for_each_set_of_names() {
+    let resources = full();
+    let listener = |name: &str| resources.listeners.iter().find(|l| l.name == name).expect(name);
+    let by_name = listener("by-name");
+    let asks = |of: &Listener| -> Vec<(String, Vec<String>)> {
+        let asks = of.filter_chains.iter().map(|chain| chain.filter_chain_match.clone().expect("set"));
+        asks.map(|asks| (asks.transport_protocol, asks.server_names)).collect()
+    };
+    let tls = |names: &[&str]| ("tls".to_owned(), names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    let expected = [tls(&["a.example.com", "*.b.example.com"]), tls(&["c.example.com"]), tls(&[])];
+    assert_eq!(asks(by_name), expected);
+    assert!(by_name.filter_chains.iter().all(|chain| chain.transport_socket.is_none()));
+    assert_eq!(by_name.listener_filters.len(), 1);
+    assert_eq!(by_name.listener_filters_timeout.map(|d| d.seconds), Some(15), "the request timeout");
+    let through = listener("through");
+    assert_eq!(asks(through), [tls(&[])]);
+    let filters: Vec<&str> = through.filter_chains[0].filters.iter().map(|filter| filter.name.as_str()).collect();
+    assert_eq!(filters, ["ringway.deny", "envoy.filters.network.tcp_proxy"]);
+}
+
+#[test]
 fn an_http_listener_is_a_connection_manager_with_strict_paths() {
     let resources = full();
     let web = &resources.listeners[0];

@@ -7,6 +7,7 @@ mod cluster;
 mod fields;
 mod listener;
 mod matching;
+mod passthrough;
 mod policy;
 mod rejection;
 mod rewrite;
