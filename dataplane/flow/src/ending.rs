@@ -3,6 +3,7 @@
 
 use wire::client_hello;
 use wire::h1::Reject;
+use wire::proxy;
 use wire::tls::Failure;
 
 /// Whose doing an ending is.
@@ -79,6 +80,8 @@ pub enum Ending {
     UpstreamTls(Failure),
     /// TLS that was to be passed on, and that has no ClientHello or asks for a name that no host has: closed.
     PassthroughRefused(Opening),
+    /// A connection without the PROXY header that it must begin with, or from a peer that may not send one: closed.
+    ProxyHeader(Opening),
 }
 
 /// What was wrong with what a connection began with.
@@ -88,6 +91,10 @@ pub enum Opening {
     Hello(client_hello::Reject),
     /// The name that it asks for is nobody's, or it asks for none.
     UnknownName,
+    /// No PROXY header that could be read.
+    Header(proxy::Reject),
+    /// The peer is none of those that may send a PROXY header.
+    ForeignPeer,
     /// It was not there in time.
     Timeout,
     /// The client went before it was there.
@@ -101,6 +108,8 @@ impl Opening {
         match self {
             Opening::Hello(reject) => reject.label(),
             Opening::UnknownName => "unknown_name",
+            Opening::Header(reject) => reject.label(),
+            Opening::ForeignPeer => "foreign_peer",
             Opening::Timeout => "timeout",
             Opening::ClientGone => "client_gone",
             Opening::Limit => "limit",
@@ -109,7 +118,7 @@ impl Opening {
 }
 
 /// All labels, in the order of [`Ending::index`].
-pub const LABELS: [&str; 29] = [
+pub const LABELS: [&str; 30] = [
     "complete",
     "responded",
     "redirected",
@@ -139,6 +148,7 @@ pub const LABELS: [&str; 29] = [
     "handshake_failed",
     "upstream_tls",
     "passthrough_refused",
+    "proxy_header",
 ];
 
 impl Ending {
@@ -174,6 +184,7 @@ impl Ending {
             Ending::HandshakeFailed(_) => 26,
             Ending::UpstreamTls(_) => 27,
             Ending::PassthroughRefused(_) => 28,
+            Ending::ProxyHeader(_) => 29,
         }
     }
 
@@ -197,7 +208,8 @@ impl Ending {
             | Ending::Denied
             | Ending::Misdirected
             | Ending::HandshakeFailed(_)
-            | Ending::PassthroughRefused(_) => Blame::Downstream,
+            | Ending::PassthroughRefused(_)
+            | Ending::ProxyHeader(_) => Blame::Downstream,
             Ending::ConnectFailed
             | Ending::ConnectTimeout
             | Ending::UpstreamReset
@@ -260,7 +272,7 @@ impl Ending {
         match self {
             Ending::Refused(reject) | Ending::UpstreamInvalid(reject) => Some(reject.label()),
             Ending::HandshakeFailed(failure) | Ending::UpstreamTls(failure) => Some(failure.label()),
-            Ending::PassthroughRefused(opening) => Some(opening.label()),
+            Ending::PassthroughRefused(opening) | Ending::ProxyHeader(opening) => Some(opening.label()),
             _ => None,
         }
     }

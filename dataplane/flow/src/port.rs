@@ -95,9 +95,9 @@ fn speaks(listener: &plan::Listener) -> Speaks {
     }
 }
 
-/// A TLS handshake stands before what is spoken.
+/// A PROXY header or a TLS handshake stands before what is spoken.
 fn is_greeted(listener: &plan::Listener) -> bool {
-    !matches!(listener.transport, Transport::Plain)
+    listener.proxy_protocol.is_some() || !matches!(listener.transport, Transport::Plain)
 }
 
 async fn accept(core: Rc<Core>, port: Rc<Port>, listener: Listener) {

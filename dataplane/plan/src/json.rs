@@ -43,6 +43,9 @@ fn listener(json: &mut Json, plan: &Plan, listener: &Listener) {
     json.object(|json| {
         json.key("name").text(&listener.name);
         json.key("address").text(&listener.address.to_string());
+        if let Some(from) = &listener.proxy_protocol {
+            json.key("proxy_protocol").text(&from.to_string());
+        }
         match &listener.kind {
             Kind::Http(http) => self::http(json, plan, http),
             Kind::Tcp(of) => {
@@ -244,6 +247,9 @@ fn service(json: &mut Json, service: &Service) {
             balance::Algorithm::PeakEwma => "peak-ewma",
         });
         json.limit("connect_timeout_ms", service.connect_timeout_ns);
+        if let Some(version) = service.proxy_protocol {
+            json.key("proxy_protocol").text(version.word());
+        }
         let limits = service.balance.limits();
         json.key("limits").object(|json| {
             json.key("connections").number(limits.connections.into());

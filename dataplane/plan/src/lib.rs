@@ -24,7 +24,7 @@ mod table;
 mod tests;
 mod world;
 
-pub use api::{Forwarded, ForwardedMode};
+pub use api::{Forwarded, ForwardedMode, ProxyVersion};
 pub use compile::{Answers, Name, Rejection, compile};
 pub use decide::{Cache, Request};
 pub use decision::{Action, Decision, Forward, Redirect, Respond, Show};
@@ -108,8 +108,10 @@ pub struct Listener {
     pub unrouted: SeriesId,
     /// Whether connections begin with TLS.
     pub transport: Transport,
-    /// For what must be there before a connection's own bytes are looked at: a ClientHello that is passed on; nanoseconds,
-    /// `FOREVER_NS` for none.
+    /// Connections begin with a PROXY header, and come from these addresses: others are refused. `None`: there is no header.
+    pub proxy_protocol: Option<Networks>,
+    /// For what must be there before a connection's own bytes are looked at: a PROXY header, and a ClientHello that is passed
+    /// on, each; nanoseconds, `FOREVER_NS` for none.
     pub opening_timeout_ns: u64,
 }
 
@@ -250,6 +252,8 @@ pub struct Service {
     pub connect_timeout_ns: u64,
     /// TLS towards it; the same value as in the previous plan while its settings are the same.
     pub tls: Option<Client>,
+    /// Connections to it begin with a PROXY header, and carry nothing but one client's.
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// A certificate, or a bundle of them, that the plan holds.

@@ -6,6 +6,7 @@ mod ends;
 mod matrix;
 mod mesh;
 mod passthrough;
+mod proxied;
 mod refusals;
 mod rotation;
 mod serving;

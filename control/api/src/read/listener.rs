@@ -6,16 +6,29 @@ use super::{Scope, passthrough, policy, route, targets, tls};
 use crate::{
     finding::{At, Findings},
     keys::{self, Keys, Words},
-    model::{Forwarded, ForwardedMode, Host, Http, Listener, Protocol},
+    model::{Address, Forwarded, ForwardedMode, Host, Http, Listener, Network, Protocol},
     tree::{Entry, Node},
     values,
 };
 
 const LISTENER: Words = Words {
     what: "a listener",
-    known: &["address", "protocol", "tls", "deny", "allow", "hosts", "routes", "to", "forwarded", "idle-timeout"],
-    later: &["proxy-protocol", "quota", "cors"],
+    known: &[
+        "address",
+        "protocol",
+        "tls",
+        "proxy-protocol",
+        "deny",
+        "allow",
+        "hosts",
+        "routes",
+        "to",
+        "forwarded",
+        "idle-timeout",
+    ],
+    later: &["quota", "cors"],
 };
+const PROXY_PROTOCOL: Words = Words { what: "`proxy-protocol`", known: &["from"], later: &[] };
 const FORWARDED: Words =
     Words { what: "`forwarded`", known: &["trusted-hops", "mode", "client-certificate"], later: &[] };
 const HOST: Words =
@@ -57,7 +70,20 @@ pub(super) fn listener(entry: &Entry, scope: &Scope<'_>, findings: &mut Findings
     if tls.is_none() && keys.at("tls").is_none() && words != policy::Words::Passthrough {
         policy::needs_identity(&keys, &policy, findings);
     }
-    Some(Listener { name: name?.to_owned(), address: address?, idle_timeout, protocol, tls, policy })
+    let unix = matches!(address, Some(Address::Unix(_)));
+    let proxy_protocol = keys.read("proxy-protocol", findings, |n, f| proxy_protocol(n, unix, f));
+    Some(Listener { name: name?.to_owned(), address: address?, idle_timeout, protocol, tls, policy, proxy_protocol })
+}
+
+/// `proxy-protocol`
+fn proxy_protocol(node: &Node, unix: bool, findings: &mut Findings) -> Option<Vec<Network>> {
+    let keys = Keys::open(node, &PROXY_PROTOCOL, findings)?;
+    keys.need(&["from"], "`proxy-protocol`", findings);
+    if unix {
+        keys.refuse(&["from"], "holds for nobody: whoever connects to a unix socket has no address", findings);
+    }
+    let from = keys.node("from", findings)?;
+    Some(tls::some(from, "`from`", findings, policy::network)).filter(|list| !list.is_empty())
 }
 
 /// `protocol`

@@ -126,7 +126,7 @@ fn rule(node: &Node, number: usize, words: Words, findings: &mut Findings) -> Op
 }
 
 /// `10.0.0.0/8`, or one address.
-fn network(node: &Node, findings: &mut Findings) -> Option<Network> {
+pub(super) fn network(node: &Node, findings: &mut Findings) -> Option<Network> {
     let text = values::text(node, findings)?;
     let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
     let parsed = address.parse::<std::net::IpAddr>().ok();

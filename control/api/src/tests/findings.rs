@@ -138,6 +138,11 @@ fn listeners() {
         "{ address: 127.0.0.1:1, hosts: [{ names: [a] }] }",
         "{ address: 127.0.0.1:1, hosts: [{ names: [a, A], routes: [{ to: s }] }] }",
         "{ address: 127.0.0.1:1, hosts: [{ names: ['a:80', 'a.', 'x*', '*.*', '[::1', 'a b'], routes: [{ to: s }] }] }",
+        "{ address: 127.0.0.1:1, protocol: tcp, to: s, proxy-protocol: v1 }",
+        "{ address: 127.0.0.1:1, protocol: tcp, to: s, proxy-protocol: { form: 10.0.0.0/8 } }",
+        "{ address: 127.0.0.1:1, protocol: tcp, to: s, proxy-protocol: { from: [] } }",
+        "{ address: 127.0.0.1:1, protocol: tcp, to: s, proxy-protocol: { from: [10.0.0.1/8, all] } }",
+        "{ address: 'unix:a', protocol: tcp, to: s, proxy-protocol: { from: 10.0.0.0/8 } }",
         "{ address: 127.0.0.1:1, protocol: tcp, to: s, address: 127.0.0.1:2 }",
         "{ address: 127.0.0.1:1, protocol: tcp, to: s }\n  b: { address: 127.0.0.1:1, protocol: tcp, to: s }",
         "{ address: 127.0.0.1:1, protocol: tcp, to: s }\n  'b c': { address: 127.0.0.1:2, protocol: tcp, to: s }",
@@ -243,6 +248,7 @@ fn services() {
         "{ endpoints: [127.0.0.1:1], limits: { connections: 0, requests: 99999999999, retries: 3 } }",
         "{ endpoints: [127.0.0.1:1], connect-timeout: 1 }",
         "{ endpoints: [127.0.0.1:1], tls: {}, health: {}, outlier: {}, retry-budget: 20% }",
+        "{ endpoints: [127.0.0.1:1], proxy-protocol: 2 }",
         "{ endpoint: [127.0.0.1:1] }",
     ];
     insta::assert_snapshot!(page(&cases, with_service));

@@ -9,16 +9,26 @@ use envoy_types::pb::{
     google::protobuf::Any,
 };
 
-use super::tls;
+use super::{policy, tls};
 use crate::{
     model::{Clients, Listener, Passage, Protocol},
     xds,
 };
 
-/// What looks at a connection before its chain is chosen.
+/// What looks at a connection before its chain is chosen: the PROXY header first, TLS comes behind it.
 pub(super) fn listener_filters(of: &Listener) -> Vec<ListenerFilter> {
+    // What both are told says nothing: so their messages are empty.
+    let filter = |name: &str, type_url: &str| ListenerFilter {
+        name: format!("envoy.filters.listener.{name}"),
+        config_type: Some(listener_filter::ConfigType::TypedConfig(Any {
+            type_url: type_url.to_owned(),
+            value: Vec::new(),
+        })),
+        ..ListenerFilter::default()
+    };
     let inspected = migrates(of) || matches!(of.protocol, Protocol::Passthrough(_));
-    inspected.then(inspector).into_iter().collect()
+    let proxy = of.proxy_protocol.is_some().then(|| filter("proxy_protocol", xds::PROXY_PROTOCOL));
+    proxy.into_iter().chain(inspected.then(|| filter("tls_inspector", xds::TLS_INSPECTOR))).collect()
 }
 
 /// One chain; two, by what the first bytes are, while clients migrate to TLS.
@@ -26,7 +36,7 @@ pub(super) fn by_transport(of: &Listener, filters: Vec<Filter>) -> Vec<FilterCha
     let chain = |socket: Option<TransportSocket>, protocol: &str| FilterChain {
         filters: filters.clone(),
         transport_socket: socket,
-        filter_chain_match: matching(protocol, &[]),
+        filter_chain_match: matching(of, protocol, &[]),
         ..FilterChain::default()
     };
     match &of.tls {
@@ -39,13 +49,17 @@ pub(super) fn by_transport(of: &Listener, filters: Vec<Filter>) -> Vec<FilterCha
 }
 
 /// `tls-passthrough`: a chain for the names of each entry; `*` is a chain that asks for none.
-pub(super) fn by_name(passages: &[Passage], filters: impl Fn(&Passage) -> Vec<Filter>) -> Vec<FilterChain> {
+pub(super) fn by_name(
+    of: &Listener,
+    passages: &[Passage],
+    filters: impl Fn(&Passage) -> Vec<Filter>,
+) -> Vec<FilterChain> {
     let mut chains = Vec::new();
     for passage in passages {
         let (any, names): (Vec<String>, Vec<String>) = passage.names.iter().cloned().partition(|name| name == "*");
         let chain = |name: &str, names: &[String]| FilterChain {
             name: name.to_owned(),
-            filter_chain_match: matching("tls", names),
+            filter_chain_match: matching(of, "tls", names),
             filters: filters(passage),
             ..FilterChain::default()
         };
@@ -59,22 +73,14 @@ fn migrates(of: &Listener) -> bool {
     of.tls.as_ref().is_some_and(|tls| tls.clients == Clients::Migrate)
 }
 
-/// Which connections a chain takes; every one if nothing is asked.
-fn matching(protocol: &str, names: &[String]) -> Option<FilterChainMatch> {
+/// Which connections a chain takes; every one if nothing is asked. Who may send a PROXY header is asked of the socket's
+/// peer, not of whom the header names.
+fn matching(of: &Listener, protocol: &str, names: &[String]) -> Option<FilterChainMatch> {
     let matching = FilterChainMatch {
         transport_protocol: protocol.to_owned(),
         server_names: names.to_vec(),
+        direct_source_prefix_ranges: of.proxy_protocol.iter().flatten().map(policy::range).collect(),
         ..FilterChainMatch::default()
     };
     (matching != FilterChainMatch::default()).then_some(matching)
-}
-
-/// What tells TLS from other bytes, and the name that it asks for.
-fn inspector() -> ListenerFilter {
-    let config = Any { type_url: xds::TLS_INSPECTOR.to_owned(), value: Vec::new() };
-    ListenerFilter {
-        name: "envoy.filters.listener.tls_inspector".to_owned(),
-        config_type: Some(listener_filter::ConfigType::TypedConfig(config)),
-        ..ListenerFilter::default()
-    }
 }

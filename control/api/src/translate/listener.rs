@@ -59,7 +59,7 @@ pub(super) fn listener(of: &Listener, document: &Document) -> Resource {
             (chain::by_transport(of, filters), Some(ours(http, &document.limits)))
         }
         Protocol::Tcp(to) => (chain::by_transport(of, bytes(to)), None),
-        Protocol::Passthrough(passages) => (chain::by_name(passages, |passage| bytes(&passage.to)), None),
+        Protocol::Passthrough(passages) => (chain::by_name(of, passages, |passage| bytes(&passage.to)), None),
     };
     let listener_filters = chain::listener_filters(of);
     let waits = !listener_filters.is_empty();

@@ -1,7 +1,7 @@
 //! Listeners: an address and one filter chain that ends in an `HttpConnectionManager` or a `TcpProxy`.
 
 use super::rejection::Place;
-use super::{Work, address, passthrough, policy, route, tls};
+use super::{Work, address, passthrough, policy, proxy, route, tls};
 use crate::{Destination, FOREVER_NS, Forwarded, ForwardedMode, Http, Kind, Listener, Tcp, Transport};
 use api::envoy_types::pb::envoy::config::core::v3::{HttpProtocolOptions, Metadata};
 use api::envoy_types::pb::envoy::config::listener::v3::{
@@ -72,9 +72,10 @@ fn listener(
 ) -> Option<Listener> {
     let mut rest = message.clone();
     let address = address::read_known(work, &place.field("address"), rest.address.take().as_ref());
-    let chains = take(&mut rest.filter_chains);
+    let mut chains = take(&mut rest.filter_chains);
     let metadata = rest.metadata.take();
-    listener_filters(work, &place.field("listener_filters"), take(&mut rest.listener_filters));
+    let proxied = listener_filters(work, &place.field("listener_filters"), take(&mut rest.listener_filters));
+    let proxy_protocol = proxy::allowed(work, place, proxied, &mut chains);
     let opening = rest.listener_filters_timeout.take();
     let opening_timeout_ns =
         work.timeout_ns(&place.field("listener_filters_timeout"), opening.as_ref(), OPENING_TIMEOUT_NS);
@@ -94,7 +95,8 @@ fn listener(
     if passthrough::is_meant(&chains) {
         let kind = Kind::Passthrough(passthrough::listener(work, place, &message.name, chains, logged)?);
         let transport = Transport::Plain;
-        return Some(Listener { name, address: address?, kind, unrouted, transport, opening_timeout_ns });
+        let address = address?;
+        return Some(Listener { name, address, kind, unrouted, transport, proxy_protocol, opening_timeout_ns });
     }
     let (transport, filters, place) = transport(work, place, chains)?;
     let (config, place) = last_filter(work, place, &message.name, filters)?;
@@ -107,7 +109,8 @@ fn listener(
         work.refuse(&place, format!("{} is not supported", config.type_url));
         return None;
     };
-    Some(Listener { name, address: address?, kind, unrouted, transport, opening_timeout_ns })
+    let address = address?;
+    Some(Listener { name, address, kind, unrouted, transport, proxy_protocol, opening_timeout_ns })
 }
 
 /// What carries the protocol, and the filters of it: of one chain, or of two that differ in nothing but TLS.
@@ -191,14 +194,21 @@ pub(super) fn last_filter(
     }
 }
 
-/// Of what looks at a connection before its chain is chosen, only what tells TLS from other bytes is known.
-fn listener_filters(work: &mut Work<'_>, place: &Place, filters: Vec<ListenerFilter>) {
-    for filter in filters {
+/// Of what looks at a connection before its chain is chosen, only the PROXY header and what tells TLS from other bytes are
+/// known. Whether there is a PROXY header.
+fn listener_filters(work: &mut Work<'_>, place: &Place, filters: Vec<ListenerFilter>) -> bool {
+    let mut proxied = false;
+    for (index, filter) in filters.into_iter().enumerate() {
         match &filter.config_type {
             Some(listener_filter::ConfigType::TypedConfig(config)) if xds::is(config, xds::TLS_INSPECTOR) => {}
+            Some(listener_filter::ConfigType::TypedConfig(config)) if xds::is(config, xds::PROXY_PROTOCOL) => {
+                proxy::filter(work, &place.field(&filter.name), index, config);
+                proxied = true;
+            }
             _ => work.refuse(place, format!("{} is not supported", filter.name).trim_start()),
         }
     }
+    proxied
 }
 
 /// Whether services are told of the client's certificate. What comes from outside under that name is never passed on.

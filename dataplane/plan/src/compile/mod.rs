@@ -9,6 +9,7 @@ mod listener;
 mod matching;
 mod passthrough;
 mod policy;
+mod proxy;
 mod rejection;
 mod rewrite;
 mod route;
