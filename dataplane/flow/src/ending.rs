@@ -70,6 +70,8 @@ pub enum Ending {
     Drained,
     /// Policy does not let the request, the connection or (under a later plan) the tunnel in: 403.
     Denied,
+    /// A quota of the client is used up: 429.
+    QuotaExceeded,
     /// The host is another certificate's than the one that the handshake asked for: 421 (RFC 9110 section 15.5.20).
     Misdirected,
     /// A connection whose TLS handshake came to nothing.
@@ -79,7 +81,7 @@ pub enum Ending {
 }
 
 /// All labels, in the order of [`Ending::index`].
-pub const LABELS: [&str; 28] = [
+pub const LABELS: [&str; 29] = [
     "complete",
     "responded",
     "redirected",
@@ -108,6 +110,7 @@ pub const LABELS: [&str; 28] = [
     "misdirected",
     "handshake_failed",
     "upstream_tls",
+    "quota_exceeded",
 ];
 
 impl Ending {
@@ -142,6 +145,7 @@ impl Ending {
             Ending::Misdirected => 25,
             Ending::HandshakeFailed(_) => 26,
             Ending::UpstreamTls(_) => 27,
+            Ending::QuotaExceeded => 28,
         }
     }
 
@@ -163,6 +167,7 @@ impl Ending {
             | Ending::TunnelIdle
             | Ending::TunnelClientReset
             | Ending::Denied
+            | Ending::QuotaExceeded
             | Ending::Misdirected
             | Ending::HandshakeFailed(_) => Blame::Downstream,
             Ending::ConnectFailed
@@ -186,6 +191,7 @@ impl Ending {
             Ending::BodyTooLarge => Some(413),
             Ending::RequestTimeout => Some(408),
             Ending::Denied => Some(403),
+            Ending::QuotaExceeded => Some(429),
             Ending::Misdirected => Some(421),
             Ending::UpstreamReset | Ending::UpstreamInvalid(_) | Ending::UpstreamUnasked => Some(502),
             Ending::UnknownService
@@ -216,6 +222,7 @@ impl Ending {
             Ending::UpstreamUnasked => "the service's answer was not asked for",
             Ending::UpstreamTimeout => "the service did not answer in time",
             Ending::Denied => "not allowed",
+            Ending::QuotaExceeded => "too many requests",
             Ending::Misdirected => "the connection is for another host",
             Ending::UpstreamTls(_) => "no secure connection to the service",
             other => other.label(),

@@ -2,19 +2,31 @@
 
 use std::collections::HashMap;
 
-use super::{Scope, policy, route, targets, tls};
+use super::{Scope, policy, quota, route, targets, tls};
 use crate::{
     finding::{At, Findings},
     keys::{self, Keys, Words},
-    model::{Forwarded, ForwardedMode, Host, Http, Listener, Protocol},
+    model::{Clients, Forwarded, ForwardedMode, Host, Http, Listener, Protocol},
     tree::{Entry, Node},
     values,
 };
 
 const LISTENER: Words = Words {
     what: "a listener",
-    known: &["address", "protocol", "tls", "deny", "allow", "hosts", "routes", "to", "forwarded", "idle-timeout"],
-    later: &["proxy-protocol", "quota", "cors"],
+    known: &[
+        "address",
+        "protocol",
+        "tls",
+        "deny",
+        "allow",
+        "quota",
+        "hosts",
+        "routes",
+        "to",
+        "forwarded",
+        "idle-timeout",
+    ],
+    later: &["proxy-protocol", "cors"],
 };
 const FORWARDED: Words =
     Words { what: "`forwarded`", known: &["trusted-hops", "mode", "client-certificate"], later: &[] };
@@ -42,11 +54,14 @@ pub(super) fn listener(entry: &Entry, scope: &Scope<'_>, findings: &mut Findings
         Some(_) => keys.read("protocol", findings, kind)?,
         None => Kind::Http,
     };
+    let tls = keys.read("tls", findings, |n, f| tls::listener(n, scope, f));
+    // What could not be read has a finding already.
+    let shown = tls.as_ref().map_or(keys.at("tls").is_some(), |tls| tls.clients != Clients::None);
+    scope.identities.set(shown);
     let protocol = match protocol {
         Kind::Http => Protocol::Http(http(&keys, scope, findings)),
         Kind::Tcp => Protocol::Tcp(tcp(&keys, scope, findings)?),
     };
-    let tls = keys.read("tls", findings, |n, f| tls::listener(n, scope, f));
     let words = if matches!(protocol, Protocol::Http(_)) { policy::Words::Http } else { policy::Words::Tcp };
     let policy = policy::policy(&keys, words, findings);
     if tls.is_none() && keys.at("tls").is_none() {
@@ -76,12 +91,14 @@ fn http(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Http {
         None => keys.node("routes", findings).map(|n| any(n, &mut position, findings)).into_iter().collect(),
     };
     let (forwarded, client_certificate) = keys.read("forwarded", findings, forwarded).unwrap_or_default();
-    Http { forwarded, client_certificate, hosts }
+    let quotas = keys.read("quota", findings, |n, f| quota::quotas(n, scope, f)).unwrap_or_default();
+    Http { forwarded, client_certificate, quotas, hosts }
 }
 
 fn tcp(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Option<Vec<crate::model::Target>> {
     let why = "is for http listeners; a tcp listener has `to`";
     keys.refuse(&["hosts", "routes", "forwarded"], why, findings);
+    keys.refuse(&["quota"], "is about HTTP requests; a tcp listener sees none", findings);
     keys.need(&["to"], "a tcp listener", findings);
     keys.read("to", findings, |n, f| targets(n, scope, f))
 }

@@ -39,7 +39,7 @@ use envoy_types::pb::{
 };
 use prost::Message;
 
-use super::{address, ads, duration, number, policy, tls, yes};
+use super::{address, ads, duration, number, policy, quota, tls, yes};
 use crate::{
     model::{AccessLog, Clients, Document, ForwardedMode, Http, Limits, Listener, LogFormat, Policy, Protocol, Target},
     process::{integer, text},
@@ -118,6 +118,7 @@ fn manager(
     log: Vec<LogTo>,
 ) -> HttpConnectionManager {
     let mut filters = policy::http_filters(policy, http);
+    filters.extend(quota::http_filters(http));
     filters.push(router());
     let client = http.client_certificate;
     HttpConnectionManager {

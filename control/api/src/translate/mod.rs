@@ -5,6 +5,7 @@ pub(crate) mod address;
 mod cluster;
 mod listener;
 mod policy;
+mod quota;
 mod route;
 mod tls;
 
