@@ -227,6 +227,50 @@ fn routes() {
 }
 
 #[test]
+fn quotas() {
+    let cases = [
+        "quota: {}",
+        "quota: []",
+        "quota: 100/s",
+        "quota: { requests: 100 }",
+        "quota: { requests: 100/d }",
+        "quota: { requests: 0/s }",
+        "quota: { requests: -1/s }",
+        "quota: { requests: 99999999999/s }",
+        "quota: { requests: 1/h, burst: 10000 }",
+        "quota: { requests: 1/s, burst: 0 }",
+        "quota: { requests: 1/s, clients: 10 }",
+        "quota: { requests: 1/s, per: source, clients: 2000000 }",
+        "quota: { requests: 1/s, per: header }",
+        "quota: { requests: 1/s, per: { header: 'a b' } }",
+        "quota: { requests: 1/s, per: { heder: a } }",
+        "quota: { requests: 1/s, per: client }",
+        "quota: { requests: 1/s, per: identity }",
+        "quota: [ { requests: 1/s, name: a }, { requests: 2/s, name: a } ]",
+        "quota: [ { requests: 1/s }, { requests: 2/s }, { requests: 3/s } ]",
+    ];
+    insta::assert_snapshot!(page(&cases, |word| with_route(&format!("{{ to: cart, {word} }}"))));
+    let cases = [
+        "{ address: 127.0.0.1:1, routes: [{ to: s }], quota: { requests: 1/s, per: identity } }",
+        "{ address: 127.0.0.1:1, tls: { certificates: [ { certificate: a, key: b } ] }, routes: [{ to: s }], quota: { requests: 1/s, per: identity } }",
+        "{ address: 127.0.0.1:1, protocol: tcp, to: s, quota: { requests: 1/s } }",
+    ];
+    insta::assert_snapshot!("quotas_where_they_cannot_count", page(&cases, with_listener));
+}
+
+#[test]
+fn what_all_quotas_remember_is_bounded() {
+    let routes: Vec<String> = (0..20)
+        .map(|i| {
+            format!("{{ match: {{ path: /{i} }}, quota: {{ requests: 1/s, per: source, clients: 1000000 }}, to: s }}")
+        })
+        .collect();
+    let told = bad(&with_listener(&format!("{{ address: 127.0.0.1:1, routes: [ {} ] }}", routes.join(", "))));
+    assert_eq!(told.len(), 4, "{told:#?}");
+    assert!(told[0].contains("remember 17000000 clients; 16777216 are allowed"), "{told:#?}");
+}
+
+#[test]
 fn services() {
     let cases = [
         "{}",
