@@ -31,7 +31,7 @@ fn origin() -> SocketAddr {
 
 fn plan(origin: SocketAddr) -> plan::Plan {
     let text = format!(
-        "listeners:\n  web:\n    address: 127.0.0.1:1\n    quota: [ {{ requests: 1000000/s, per: source }}, {{ requests: 1000000/s, per: {{ header: user-agent }} }} ]\n    routes:\n      \
+        "listeners:\n  web:\n    address: 127.0.0.1:1\n    quota: [ {{ requests: 1000000/s, per: source }}, {{ requests: 1000000/s, per: {{ header: user-agent }} }} ]\n    cors: {{ origins: ['https://*.test', 'https://a.b'], credentials: true, max-age: 1m }}\n    routes:\n      \
          - {{ name: few, match: {{ path: /few }}, quota: {{ requests: 1/h }}, to: app }}\n      \
          - {{ name: v, match: {{ path: /v/* , headers: {{ x-v: {{ regex: '[0-9]+' }} }} }}, rewrite: {{ path: /w/* }}, \
          request-headers: {{ set: {{ x-a: b }} }}, to: {{ app: 1, other: 1 }} }}\n      \
@@ -52,7 +52,12 @@ fn client(address: SocketAddr, count: usize) {
     let mut buffer = [0; 4096];
     for number in 0..count {
         let path = paths[number % paths.len()];
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: example.com\r\nx-v: 12\r\nuser-agent: test\r\n\r\n").unwrap();
+        let (method, asks) = match number % 7 {
+            6 => ("OPTIONS", "access-control-request-method: PUT\r\n"),
+            _ => ("GET", ""),
+        };
+        write!(stream, "{method} {path} HTTP/1.1\r\nhost: example.com\r\nx-v: 12\r\nuser-agent: test\r\n").unwrap();
+        write!(stream, "origin: https://x.test\r\n{asks}\r\n").unwrap();
         let mut got = 0;
         while !is_whole(&buffer[..got]) {
             let read = stream.read(&mut buffer[got..]).unwrap();
@@ -67,13 +72,14 @@ fn is_whole(answer: &[u8]) -> bool {
     let head = answer.windows(4).position(|window| window == b"\r\n\r\n");
     head.is_some_and(|head| {
         let (status, body) = (&answer[9..12], &answer[head + 4..]);
-        body.ends_with(if status == b"429" {
-            b"\n"
-        } else if body.len() < 64 {
-            b"pong"
-        } else {
-            b"cdef"
-        })
+        status == b"204"
+            || body.ends_with(if status == b"429" {
+                b"\n"
+            } else if body.len() < 64 {
+                b"pong"
+            } else {
+                b"cdef"
+            })
     })
 }
 

@@ -70,6 +70,8 @@ pub enum Ending {
     Drained,
     /// Policy does not let the request, the connection or (under a later plan) the tunnel in: 403.
     Denied,
+    /// A CORS preflight, which we answer by ourselves.
+    Preflight,
     /// A quota of the client is used up: 429.
     QuotaExceeded,
     /// The host is another certificate's than the one that the handshake asked for: 421 (RFC 9110 section 15.5.20).
@@ -81,7 +83,7 @@ pub enum Ending {
 }
 
 /// All labels, in the order of [`Ending::index`].
-pub const LABELS: [&str; 29] = [
+pub const LABELS: [&str; 30] = [
     "complete",
     "responded",
     "redirected",
@@ -111,6 +113,7 @@ pub const LABELS: [&str; 29] = [
     "handshake_failed",
     "upstream_tls",
     "quota_exceeded",
+    "preflight",
 ];
 
 impl Ending {
@@ -146,6 +149,7 @@ impl Ending {
             Ending::HandshakeFailed(_) => 26,
             Ending::UpstreamTls(_) => 27,
             Ending::QuotaExceeded => 28,
+            Ending::Preflight => 29,
         }
     }
 
@@ -157,7 +161,9 @@ impl Ending {
     /// Whose doing it is.
     pub fn blame(self) -> Blame {
         match self {
-            Ending::Complete | Ending::Responded | Ending::Redirected | Ending::TunnelClosed => Blame::Nobody,
+            Ending::Complete | Ending::Responded | Ending::Redirected | Ending::Preflight | Ending::TunnelClosed => {
+                Blame::Nobody
+            }
             Ending::NoRoute
             | Ending::Refused(_)
             | Ending::BodyTooLarge

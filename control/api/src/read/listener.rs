@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Scope, policy, quota, route, targets, tls};
+use super::{Scope, cors, policy, quota, route, targets, tls};
 use crate::{
     finding::{At, Findings},
     keys::{self, Keys, Words},
@@ -20,13 +20,14 @@ const LISTENER: Words = Words {
         "deny",
         "allow",
         "quota",
+        "cors",
         "hosts",
         "routes",
         "to",
         "forwarded",
         "idle-timeout",
     ],
-    later: &["proxy-protocol", "cors"],
+    later: &["proxy-protocol"],
 };
 const FORWARDED: Words =
     Words { what: "`forwarded`", known: &["trusted-hops", "mode", "client-certificate"], later: &[] };
@@ -81,6 +82,8 @@ fn http(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Http {
     if keys.at("hosts").is_some() {
         keys.refuse(&["routes"], "stands beside `hosts`; move the routes into a host named `*`", findings);
     }
+    let cors = keys.read("cors", findings, cors::cors);
+    scope.cors.set(keys.at("cors").is_some());
     let mut position = 0;
     let any = |node: &Node, position: &mut usize, f: &mut Findings| Host {
         names: vec!["*".to_owned()],
@@ -92,13 +95,13 @@ fn http(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Http {
     };
     let (forwarded, client_certificate) = keys.read("forwarded", findings, forwarded).unwrap_or_default();
     let quotas = keys.read("quota", findings, |n, f| quota::quotas(n, scope, f)).unwrap_or_default();
-    Http { forwarded, client_certificate, quotas, hosts }
+    Http { forwarded, client_certificate, cors, quotas, hosts }
 }
 
 fn tcp(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Option<Vec<crate::model::Target>> {
     let why = "is for http listeners; a tcp listener has `to`";
     keys.refuse(&["hosts", "routes", "forwarded"], why, findings);
-    keys.refuse(&["quota"], "is about HTTP requests; a tcp listener sees none", findings);
+    keys.refuse(&["quota", "cors"], "is about HTTP requests; a tcp listener sees none", findings);
     keys.need(&["to"], "a tcp listener", findings);
     keys.read("to", findings, |n, f| targets(n, scope, f))
 }

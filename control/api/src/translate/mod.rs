@@ -3,6 +3,7 @@
 
 pub(crate) mod address;
 mod cluster;
+mod cors;
 mod listener;
 mod policy;
 mod quota;
