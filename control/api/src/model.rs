@@ -197,6 +197,23 @@ pub enum PerClient {
     Header(String),
 }
 
+/// `cors`: the pages of which origins may ask from within a browser.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// `https://a.b`, `https://*.b` (one or more labels), `*`. Never empty.
+    pub origins: Vec<String>,
+    /// What they may use beside GET, HEAD and POST; `*` is any.
+    pub methods: Vec<String>,
+    /// What they may send; `*` is any.
+    pub headers: Vec<String>,
+    /// What they may read.
+    pub expose: Vec<String>,
+    /// Cookies and certificates may go along.
+    pub credentials: bool,
+    /// How long a browser need not ask again; whole seconds.
+    pub max_age: Option<Duration>,
+}
+
 /// What a listener speaks.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Protocol {
@@ -224,6 +241,8 @@ pub struct Http {
     pub forwarded: Forwarded,
     /// Services are told whom the client's certificate proves (`X-Forwarded-Client-Cert`).
     pub client_certificate: bool,
+    /// What pages of other origins may do on routes that do not say it themselves.
+    pub cors: Option<Cors>,
     /// What clients may ask for, all routes together.
     pub quotas: Vec<Quota>,
     /// Never empty. The most specific name wins.
@@ -286,6 +305,8 @@ pub struct Route {
     pub policy: Policy,
     /// How many a client may make.
     pub quotas: Vec<Quota>,
+    /// What pages of other origins may do; the listener's if absent.
+    pub cors: Option<Cors>,
 }
 
 /// Which requests a route takes; all conditions must hold.

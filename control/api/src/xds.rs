@@ -55,6 +55,10 @@ pub const LOCAL_RATE_LIMIT: &str =
 /// Whose quota, by an expression.
 pub const RATE_LIMIT_EXPRESSION: &str =
     "type.googleapis.com/envoy.extensions.rate_limit_descriptors.expr.v3.Descriptor";
+/// The filter that answers preflights.
+pub const CORS: &str = "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors";
+/// `cors`
+pub const CORS_POLICY: &str = "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy";
 /// The access log to a file.
 pub const FILE_ACCESS_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
 /// A retry avoids endpoints that were tried.

@@ -72,6 +72,8 @@ pub enum Ending {
     Drained,
     /// Policy does not let the request, the connection or (under a later plan) the tunnel in: 403.
     Denied,
+    /// A CORS preflight, which we answer by ourselves.
+    Preflight,
     /// A quota of the client is used up: 429.
     QuotaExceeded,
     /// The host is another certificate's than the one that the handshake asked for: 421 (RFC 9110 section 15.5.20).
@@ -120,7 +122,7 @@ impl Opening {
 }
 
 /// All labels, in the order of [`Ending::index`].
-pub const LABELS: [&str; 31] = [
+pub const LABELS: [&str; 32] = [
     "complete",
     "responded",
     "redirected",
@@ -152,6 +154,7 @@ pub const LABELS: [&str; 31] = [
     "passthrough_refused",
     "proxy_header",
     "quota_exceeded",
+    "preflight",
 ];
 
 impl Ending {
@@ -189,6 +192,7 @@ impl Ending {
             Ending::PassthroughRefused(_) => 28,
             Ending::ProxyHeader(_) => 29,
             Ending::QuotaExceeded => 30,
+            Ending::Preflight => 31,
         }
     }
 
@@ -200,7 +204,9 @@ impl Ending {
     /// Whose doing it is.
     pub fn blame(self) -> Blame {
         match self {
-            Ending::Complete | Ending::Responded | Ending::Redirected | Ending::TunnelClosed => Blame::Nobody,
+            Ending::Complete | Ending::Responded | Ending::Redirected | Ending::Preflight | Ending::TunnelClosed => {
+                Blame::Nobody
+            }
             Ending::NoRoute
             | Ending::Refused(_)
             | Ending::BodyTooLarge

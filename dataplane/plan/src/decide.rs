@@ -51,6 +51,14 @@ impl Plan {
         let found = self.find(http, request, cache);
         let route = found.map(|id| self.route(id));
         decision.route = found;
+        if let Some((route, rule)) = route.and_then(|route| Some((route, route.cors?))) {
+            let (id, preflight) = self.judge_origin(rule, request, &mut cache.matching);
+            decision.cors = Some(id);
+            if preflight {
+                (decision.series, decision.action) = (route.series, Action::Preflight);
+                return decision;
+            }
+        }
         let policy = route.map_or(&http.policy, |route| &route.policy);
         let mut asked = Asked::new(request, http.forwarded.trusted_hops);
         let verdict = policy::judge(self, policy, &mut asked, &mut cache.matching);
@@ -136,7 +144,7 @@ impl Plan {
 impl Decision {
     /// That nothing is done.
     fn new(listener: ListenerId, series: SeriesId) -> Decision {
-        Decision { listener, route: None, series, action: Action::NotFound, rule: None, dry_run: None }
+        Decision { listener, route: None, series, action: Action::NotFound, rule: None, dry_run: None, cors: None }
     }
 }
 

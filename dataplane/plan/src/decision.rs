@@ -1,5 +1,6 @@
 //! What the configuration says about one request, as a value: small, copyable, printable.
 
+use crate::cors::CorsId;
 use crate::policy::{Permit, RuleId};
 use crate::{FOREVER_NS, ListenerId, Plan, RouteId, SeriesId, ServiceId};
 use std::fmt;
@@ -19,6 +20,8 @@ pub struct Decision {
     pub rule: Option<RuleId>,
     /// The first rule that would have refused, were it enforced.
     pub dry_run: Option<RuleId>,
+    /// What its answer says to browsers: see `Plan::cors_lines`.
+    pub cors: Option<CorsId>,
 }
 
 /// What is to be done with a request.
@@ -36,6 +39,8 @@ pub enum Action {
     UnknownService(Permit),
     /// Policy refuses it, by `Decision::rule`: 403.
     Denied,
+    /// It is a browser's question about another request: 204. Nobody needs a permit for it.
+    Preflight,
 }
 
 /// How a request is forwarded.
@@ -144,6 +149,7 @@ impl Show<'_> {
             Action::Respond(respond) => write!(f, ": respond {}", respond.status),
             Action::NotFound => f.write_str(": no route, 404"),
             Action::Denied => f.write_str(": denied, 403"),
+            Action::Preflight => f.write_str(": preflight, 204"),
             Action::UnknownService(_) => {
                 write!(f, ": unknown service {}, 503", self.plan.series[self.decision.series.0 as usize].service)
             }

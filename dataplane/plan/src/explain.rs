@@ -3,7 +3,9 @@
 use crate::decide::{Cache, Request};
 use crate::matcher::Part;
 use crate::policy::{Asked, Condition, List, ListId, ListKind, Rule, Scratch};
-use crate::{Decision, Destination, Kind, ListenerId, Plan, Route, RouteAction, RuleKey, Target, Transport, peer};
+use crate::{
+    Action, Decision, Destination, Kind, ListenerId, Plan, Route, RouteAction, RuleKey, Target, Transport, cors, peer,
+};
 use std::fmt;
 
 /// What the plan does with a request, and why. Prints as lines, the decision first.
@@ -45,6 +47,11 @@ impl Plan {
         lines.push(format!("route: {}", route.map_or("none", |route| &route.name)));
         let policy = route.map_or(&http.policy, |route| &route.policy);
         let mut asked = Asked::new(request, http.forwarded.trusted_hops);
+        self.cors(&decision, request, &mut lines);
+        if decision.action == Action::Preflight {
+            lines.push("policy and quotas: not asked about a preflight".to_owned());
+            return Explanation { lines };
+        }
         self.rules(policy, &mut asked, &mut lines);
         self.quotas(&decision, &mut lines);
         if let Some(route) = route {
@@ -80,6 +87,17 @@ impl Plan {
                 lines.push("  no rule holds: refused".to_owned());
             }
         }
+    }
+
+    /// What pages of the request's origin may do.
+    fn cors(&self, decision: &Decision, request: &Request<'_>, lines: &mut Vec<String>) {
+        let Some(id) = decision.cors else { return };
+        let origins: Vec<String> = cors::origins(request).map(|origin| origin.escape_ascii().to_string()).collect();
+        lines.push(match (origins.is_empty(), id.allows()) {
+            (true, _) => "cors: no origin is sent".to_owned(),
+            (false, true) => format!("cors: {} is allowed", origins.join(", ")),
+            (false, false) => format!("cors: {} is not allowed", origins.join(", ")),
+        });
     }
 
     /// The quotas that the request would take of.

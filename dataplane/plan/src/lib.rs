@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod compile;
+mod cors;
 mod decide;
 mod decision;
 mod edits;
@@ -28,6 +29,7 @@ mod world;
 
 pub use api::{Forwarded, ForwardedMode, ProxyVersion};
 pub use compile::{Answers, Name, Rejection, compile};
+pub use cors::CorsId;
 pub use decide::{Cache, Request};
 pub use decision::{Action, Decision, Forward, Redirect, Respond, Show};
 pub use edits::Edits;
@@ -69,6 +71,7 @@ pub struct Plan {
     lists: Vec<policy::List>,
     quotas: Vec<quota::Quota>,
     seed: [u64; 2],
+    cors: Vec<cors::Cors>,
     certificates: Vec<Certificate>,
     names: BTreeSet<Name>,
 }
@@ -217,6 +220,8 @@ pub struct Route {
     pub(crate) policy: Box<[ListId]>,
     /// The listener's, and its own.
     pub(crate) quotas: Box<[QuotaId]>,
+    /// What pages of other origins may do.
+    pub(crate) cors: Option<u32>,
 }
 
 /// What a route does.

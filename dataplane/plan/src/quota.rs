@@ -77,7 +77,7 @@ impl Plan {
     #[inline]
     pub fn take_quotas(&self, decision: &Decision, request: &Request<'_>, now_ns: u64) -> Result<(), Limited> {
         let quotas = self.quotas_of(decision);
-        if quotas.is_empty() || matches!(decision.action, Action::Denied) {
+        if quotas.is_empty() || matches!(decision.action, Action::Denied | Action::Preflight) {
             return Ok(());
         }
         self.take_each(quotas, decision, request, now_ns)

@@ -12,7 +12,7 @@ fn explain(file: &Path, arguments: &[&str]) -> Output {
 }
 
 /// Its words, which must be there.
-fn told(file: &Path, arguments: &[&str]) -> String {
+pub(crate) fn told(file: &Path, arguments: &[&str]) -> String {
     let output = explain(file, arguments);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {told}{}", String::from_utf8_lossy(&output.stderr));

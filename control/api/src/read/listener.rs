@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Scope, passthrough, policy, quota, route, targets, tls};
+use super::{Scope, cors, passthrough, policy, quota, route, targets, tls};
 use crate::{
     finding::{At, Findings},
     keys::{self, Keys, Words},
@@ -21,13 +21,14 @@ const LISTENER: Words = Words {
         "deny",
         "allow",
         "quota",
+        "cors",
         "hosts",
         "routes",
         "to",
         "forwarded",
         "idle-timeout",
     ],
-    later: &["cors"],
+    later: &[],
 };
 const PROXY_PROTOCOL: Words = Words { what: "`proxy-protocol`", known: &["from"], later: &[] };
 const FORWARDED: Words =
@@ -104,6 +105,8 @@ fn http(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Http {
     if keys.at("hosts").is_some() {
         keys.refuse(&["routes"], "stands beside `hosts`; move the routes into a host named `*`", findings);
     }
+    let cors = keys.read("cors", findings, cors::cors);
+    scope.cors.set(keys.at("cors").is_some());
     let mut position = 0;
     let any = |node: &Node, position: &mut usize, f: &mut Findings| Host {
         names: vec!["*".to_owned()],
@@ -115,13 +118,13 @@ fn http(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Http {
     };
     let (forwarded, client_certificate) = keys.read("forwarded", findings, forwarded).unwrap_or_default();
     let quotas = keys.read("quota", findings, |n, f| quota::quotas(n, scope, f)).unwrap_or_default();
-    Http { forwarded, client_certificate, quotas, hosts }
+    Http { forwarded, client_certificate, cors, quotas, hosts }
 }
 
 fn tcp(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Option<Vec<crate::model::Target>> {
     let why = "is for http listeners; a tcp listener has `to`";
     keys.refuse(&["hosts", "routes", "forwarded"], why, findings);
-    keys.refuse(&["quota"], "is about HTTP requests; a tcp listener sees none", findings);
+    keys.refuse(&["quota", "cors"], "is about HTTP requests; a tcp listener sees none", findings);
     keys.need(&["to"], "a tcp listener", findings);
     keys.read("to", findings, |n, f| targets(n, scope, f))
 }

@@ -271,6 +271,29 @@ fn what_all_quotas_remember_is_bounded() {
 }
 
 #[test]
+fn cors() {
+    let cases = [
+        "cors: {}",
+        "cors: { origins: [] }",
+        "cors: { origins: '*', credentials: true }",
+        "cors: { origins: [a.b, 'https://a.b/', 'https://a.b:443', 'HTTPS://a.b', 'https://*', 'https://a.*', 'https://', 'https://a.b:0', 'null'] }",
+        "cors: { origins: ['https://a.b', 'https://a.b'] }",
+        "cors: { origins: 'https://a.b', methods: [put, PUT, PUT], headers: ['a b'], expose: {} }",
+        "cors: { origins: 'https://a.b', methods: '*', headers: ['*'], credentials: true }",
+        "cors: { origins: 'https://a.b', max-age: 10 }",
+        "cors: { origins: 'https://a.b', max-age: 1500ms }",
+        "cors: { origin: 'https://a.b' }",
+        "cors: { origins: '*' }, response-headers: { set: { Access-Control-Allow-Origin: x, x: y } }",
+    ];
+    insta::assert_snapshot!(page(&cases, |word| with_route(&format!("{{ to: cart, {word} }}"))));
+    let cases = [
+        "{ address: 127.0.0.1:1, protocol: tcp, to: s, cors: { origins: '*' } }",
+        "{ address: 127.0.0.1:1, cors: { origins: '*' }, routes: [ { response-headers: { remove: [access-control-max-age] }, to: s } ] }",
+    ];
+    insta::assert_snapshot!("cors_where_it_cannot_stand", page(&cases, with_listener));
+}
+
+#[test]
 fn services() {
     let cases = [
         "{}",

@@ -34,7 +34,7 @@ use envoy_types::pb::{
 };
 use prost::Message;
 
-use super::{address, ads, chain, duration, number, policy, quota, yes};
+use super::{address, ads, chain, cors, duration, number, policy, quota, yes};
 use crate::{
     model::{AccessLog, Document, ForwardedMode, Http, Limits, Listener, LogFormat, Policy, Protocol, Target},
     process::{integer, text},
@@ -87,7 +87,8 @@ fn manager(
     idle: Duration,
     log: Vec<LogTo>,
 ) -> HttpConnectionManager {
-    let mut filters = policy::http_filters(policy, http);
+    let mut filters: Vec<HttpFilter> = cors::http_filter(http).into_iter().collect();
+    filters.extend(policy::http_filters(policy, http));
     filters.extend(quota::http_filters(http));
     filters.push(router());
     let client = http.client_certificate;

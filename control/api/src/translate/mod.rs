@@ -4,6 +4,7 @@
 pub(crate) mod address;
 mod chain;
 mod cluster;
+mod cors;
 mod listener;
 mod policy;
 mod quota;

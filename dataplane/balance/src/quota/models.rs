@@ -102,7 +102,7 @@ fn loom_a_slot_that_is_lost_meanwhile() {
 #[test]
 fn loom_three_cores_see_one_new_client() {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
+    model.preemption_bound = Some(2);
     model.check(|| {
         let quota = quota();
         assert!(takes(&quota, A, 50) && takes(&quota, B, 0));

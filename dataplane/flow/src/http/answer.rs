@@ -38,6 +38,14 @@ pub(crate) fn write_response(out: &mut Vec<u8>, core: &Core, request: &Request, 
     write_rest(out, core, request, body, permit);
 }
 
+/// Writes the answer to a CORS preflight, whose fields are the request's lines.
+pub(crate) fn write_preflight(out: &mut Vec<u8>, core: &Core, request: &Request) {
+    write_status_line(out, 204, reason(204).as_bytes());
+    out.extend_from_slice(request.lines());
+    write_persistence(out, request, keeps(core, request));
+    out.extend_from_slice(b"\r\n");
+}
+
 /// The lines of an answer that a quota refuses: when to ask again (RFC 9110 section 10.2.3), and what the quota is
 /// (draft-ietf-httpapi-ratelimit-headers: `q` requests in `w` seconds, of which `r` remain, and all are there again in `t`).
 pub(crate) fn write_limited(out: &mut Vec<u8>, name: &str, limited: &Limited) {
@@ -70,6 +78,7 @@ fn write_rest(out: &mut Vec<u8>, core: &Core, request: &Request, body: &[u8], _:
     for (name, value) in edits(request).into_iter().flat_map(Edits::writes) {
         write_field(out, name.as_bytes(), value);
     }
+    out.extend_from_slice(request.lines());
     write_persistence(out, request, keeps(core, request));
     out.extend_from_slice(b"\r\n");
     if !request.head_only() && !bodiless {

@@ -70,6 +70,11 @@ pub(crate) fn request(
     request.decision = Some(decision);
     request.series = decision.series;
     current.count_rules(core, &decision);
+    if decision.cors.is_some() {
+        let lines = request.lines.get_or_insert_default();
+        let cors = current.plan.cors_lines(&decision, &seen);
+        cors.for_each(|(name, value)| write_field(lines, name.as_bytes(), value));
+    }
     if let Err(limited) = current.plan.take_quotas(&decision, &seen, ring::now()) {
         current.count_refusal(core, limited.rule);
         request.decision = Some(Decision { rule: Some(limited.rule), ..decision });
@@ -99,6 +104,10 @@ pub(crate) fn request(
         Action::Respond(respond) => {
             answer::write_response(&mut out, core, &request, respond.status, &respond.permit);
             Prepared::Answer(request, out, Ending::Responded)
+        }
+        Action::Preflight => {
+            answer::write_preflight(&mut out, core, &request);
+            Prepared::Answer(request, out, Ending::Preflight)
         }
         Action::NotFound => Prepared::Answer(request, out, Ending::NoRoute),
         Action::UnknownService(_) => Prepared::Answer(request, out, Ending::UnknownService),

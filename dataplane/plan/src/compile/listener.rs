@@ -1,7 +1,7 @@
 //! Listeners: an address and one filter chain that ends in an `HttpConnectionManager` or a `TcpProxy`.
 
 use super::rejection::Place;
-use super::{Work, address, passthrough, policy, proxy, quota, route, tls};
+use super::{Work, address, cors, passthrough, policy, proxy, quota, route, tls};
 use crate::{Destination, FOREVER_NS, Forwarded, ForwardedMode, Http, Kind, Listener, Tcp, Transport};
 use api::envoy_types::pb::envoy::config::core::v3::{HttpProtocolOptions, Metadata};
 use api::envoy_types::pb::envoy::config::listener::v3::{
@@ -99,6 +99,7 @@ fn listener(
         return Some(Listener { name, address, kind, unrouted, transport, proxy_protocol, opening_timeout_ns });
     }
     work.limits.clear();
+    work.cors_filter = None;
     let (transport, filters, place) = transport(work, place, chains)?;
     let (config, place) = last_filter(work, place, &message.name, filters)?;
     let kind = if xds::is(&config, xds::HTTP_CONNECTION_MANAGER) {
@@ -358,6 +359,10 @@ fn filters(work: &mut Work<'_>, place: &Place, listener: &str, filters: Vec<Http
         let own = place.field(&filter.name);
         match &filter.config_type {
             _ if filter.disabled => {}
+            Some(http_filter::ConfigType::TypedConfig(config)) if xds::is(config, xds::CORS) => {
+                cors::http_filter(work, &own, &filter.name);
+                continue;
+            }
             Some(http_filter::ConfigType::TypedConfig(config)) if xds::is(config, xds::RBAC) => {
                 let list = policy::http_filter(work, &own, listener, config);
                 work.through.push((filter.name.clone(), list));

@@ -4,6 +4,7 @@
 
 mod address;
 mod cluster;
+mod cors;
 mod fields;
 mod listener;
 mod matching;
@@ -20,6 +21,7 @@ mod tls;
 
 pub use rejection::Rejection;
 
+use crate::cors::Cors;
 use crate::policy::List;
 use crate::quota::Quota;
 use crate::regex::Regexes;
@@ -81,6 +83,7 @@ pub fn compile(
             lists: work.lists,
             quotas: work.quotas,
             seed: world.seed,
+            cors: work.cors,
             certificates: distinct(work.certificates),
             names: work.names,
         }),
@@ -111,6 +114,9 @@ struct Work<'a> {
     /// What is left of the previous plan's quotas.
     kept: quota::Kept<'a>,
     quotas: Vec<Quota>,
+    /// Its CORS filter.
+    cors_filter: Option<cors::Filter>,
+    cors: Vec<Cors>,
     /// How many clients they tell apart.
     clients: u64,
     certificates: Vec<Certificate>,
@@ -139,6 +145,8 @@ impl<'a> Work<'a> {
             limits: Vec::new(),
             kept: quota::Kept::of(previous),
             quotas: Vec::new(),
+            cors_filter: None,
+            cors: Vec::new(),
             clients: 0,
             certificates: Vec::new(),
             services: Vec::new(),
