@@ -3,7 +3,7 @@
 use crate::decide::{Cache, Request};
 use crate::matcher::Part;
 use crate::policy::{Asked, Condition, List, ListId, ListKind, Rule, Scratch};
-use crate::{Destination, Kind, ListenerId, Plan, Route, RouteAction, Target, Transport, peer};
+use crate::{Decision, Destination, Kind, ListenerId, Plan, Route, RouteAction, RuleKey, Target, Transport, peer};
 use std::fmt;
 
 /// What the plan does with a request, and why. Prints as lines, the decision first.
@@ -46,6 +46,7 @@ impl Plan {
         let policy = route.map_or(&http.policy, |route| &route.policy);
         let mut asked = Asked::new(request, http.forwarded.trusted_hops);
         self.rules(policy, &mut asked, &mut lines);
+        self.quotas(&decision, &mut lines);
         if let Some(route) = route {
             self.candidates(route, &mut lines);
         }
@@ -61,11 +62,12 @@ impl Plan {
         for id in policy {
             let list = &self.lists[id.0 as usize];
             let key = &self.rules[list.nobody.0 as usize];
-            let whose = match &*key.route {
-                "" => format!("listener {}", key.listener),
-                route => format!("route {route}"),
-            };
-            lines.push(format!("{} of {whose}:{}", key.list, if list.rules.is_empty() { " no rule" } else { "" }));
+            lines.push(format!(
+                "{} of {}:{}",
+                key.list,
+                whose(key),
+                if list.rules.is_empty() { " no rule" } else { "" }
+            ));
             let mut holds = false;
             for rule in &list.rules {
                 let found = self.rule(list, rule, asked, &mut scratch);
@@ -77,6 +79,15 @@ impl Plan {
             if list.kind == ListKind::Allow && list.enforced && !holds {
                 lines.push("  no rule holds: refused".to_owned());
             }
+        }
+    }
+
+    /// The quotas that the request would take of.
+    fn quotas(&self, decision: &Decision, lines: &mut Vec<String>) {
+        for id in self.quotas_of(decision) {
+            let quota = &self.quotas[id.0 as usize];
+            let key = &self.rules[quota.rule.0 as usize];
+            lines.push(format!("quota {} of {}: {}", key.name, whose(key), quota.settings));
         }
     }
 
@@ -115,6 +126,14 @@ impl Plan {
         if service.balance.endpoints().len() == 0 {
             lines.push("  no endpoint is known: names are not resolved here".to_owned());
         }
+    }
+}
+
+/// Whose a rule or a quota is.
+fn whose(key: &RuleKey) -> String {
+    match &*key.route {
+        "" => format!("listener {}", key.listener),
+        route => format!("route {route}"),
     }
 }
 

@@ -17,6 +17,7 @@ mod record;
 mod server;
 mod session;
 mod shaking;
+mod suite;
 #[cfg(test)]
 mod tests;
 mod ticket;
@@ -29,6 +30,7 @@ pub use credential::Credential;
 pub use failure::Failure;
 pub use server::{Clients, Server, ServerSettings};
 pub use session::{Handshake, HandshakeState, Opened, Peer, Session};
+pub use suite::{Narrow, Suite};
 pub use ticket::TicketKeys;
 pub use trust::{Expect, Trust};
 

@@ -51,6 +51,8 @@ pub struct Peer {
     pub alpn: Option<Box<[u8]>>,
     /// `TLSv1.3` or `TLSv1.2`.
     pub version: &'static str,
+    /// The cipher suite's name.
+    pub suite: &'static str,
     /// A former session was resumed.
     pub resumed: bool,
 }
@@ -173,6 +175,7 @@ impl Session {
             certificate,
             alpn: common.alpn_protocol().map(Box::from),
             version: if common.protocol_version() == Some(ProtocolVersion::TLSv1_3) { "TLSv1.3" } else { "TLSv1.2" },
+            suite: common.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default(),
             resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
         };
         self.state = State::Open(shaking.into_traffic()?);

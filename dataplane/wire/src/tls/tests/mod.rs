@@ -4,6 +4,7 @@ mod hello;
 mod refusals;
 mod resumption;
 mod revocation;
+mod suite;
 mod support;
 
 use super::*;
