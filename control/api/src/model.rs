@@ -169,6 +169,34 @@ pub struct Network {
     pub bits: u8,
 }
 
+/// One `quota`: how many requests a client may make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Unique in its list. Without a `name`: the position in the list, from 1.
+    pub name: String,
+    /// So many requests ...
+    pub requests: u32,
+    /// ... in this time: a second, a minute or an hour.
+    pub period: Duration,
+    /// At once.
+    pub burst: u32,
+    /// Who has a count of its own; all share one if absent.
+    pub per: Option<PerClient>,
+    /// How many clients have one; others share.
+    pub clients: u32,
+}
+
+/// Who has a count of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PerClient {
+    /// Each SPIFFE ID.
+    Identity,
+    /// Each address, as far as it can be trusted.
+    Source,
+    /// Each value of this header; its name in lower case.
+    Header(String),
+}
+
 /// What a listener speaks.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Protocol {
@@ -196,6 +224,8 @@ pub struct Http {
     pub forwarded: Forwarded,
     /// Services are told whom the client's certificate proves (`X-Forwarded-Client-Cert`).
     pub client_certificate: bool,
+    /// What clients may ask for, all routes together.
+    pub quotas: Vec<Quota>,
     /// Never empty. The most specific name wins.
     pub hosts: Vec<Host>,
 }
@@ -254,6 +284,8 @@ pub struct Route {
     pub response_headers: HeaderEdits,
     /// Who may make them.
     pub policy: Policy,
+    /// How many a client may make.
+    pub quotas: Vec<Quota>,
 }
 
 /// Which requests a route takes; all conditions must hold.

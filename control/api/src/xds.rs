@@ -1,5 +1,9 @@
-//! xDS words that both the translation and the plan's compiler need: type URLs, metadata keys, and how a
-//! message is packed into an `Any`.
+//! xDS words that both the translation and the plan's compiler need: type URLs, metadata keys, how a message is packed
+//! into an `Any`, and the form that quotas have, written and read back.
+
+mod quota;
+
+pub use quota::{read_quota, write_quota};
 
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
@@ -45,6 +49,12 @@ pub const RBAC: &str = "type.googleapis.com/envoy.extensions.filters.http.rbac.v
 pub const RBAC_PER_ROUTE: &str = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute";
 /// `deny` or `allow` of connections.
 pub const NETWORK_RBAC: &str = "type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC";
+/// `quota`
+pub const LOCAL_RATE_LIMIT: &str =
+    "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
+/// Whose quota, by an expression.
+pub const RATE_LIMIT_EXPRESSION: &str =
+    "type.googleapis.com/envoy.extensions.rate_limit_descriptors.expr.v3.Descriptor";
 /// The access log to a file.
 pub const FILE_ACCESS_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
 /// A retry avoids endpoints that were tried.

@@ -8,7 +8,7 @@ use crate::port::{self, Port};
 use crate::stream::Stream;
 use crate::table::Table;
 use crate::upstream::{self, Line, Pooled, Upstreams};
-use plan::{Action, Decision, ListenerId, Plan, SeriesId};
+use plan::{Action, Decision, ListenerId, Plan, RuleId, SeriesId};
 use ring::between;
 use ring::{TaskId, Wake};
 use std::cell::{Cell, RefCell};
@@ -273,14 +273,20 @@ impl Current {
 
     /// Counts what the rules of policy did.
     pub(crate) fn count_rules(&self, core: &Core, decision: &Decision) {
-        let counts = |id: plan::RuleId| self.rules.get(id.0 as usize).map(|rule| rule.core(core.index));
         if decision.action == Action::Denied
-            && let Some(counts) = decision.rule.and_then(counts)
+            && let Some(rule) = decision.rule
         {
-            counts.refused.add(1);
+            self.count_refusal(core, rule);
         }
-        if let Some(counts) = decision.dry_run.and_then(counts) {
-            counts.would_refuse.add(1);
+        if let Some(counts) = decision.dry_run.and_then(|rule| self.rules.get(rule.0 as usize)) {
+            counts.core(core.index).would_refuse.add(1);
+        }
+    }
+
+    /// Counts a request that a rule or a quota refuses.
+    pub(crate) fn count_refusal(&self, core: &Core, rule: RuleId) {
+        if let Some(counts) = self.rules.get(rule.0 as usize) {
+            counts.core(core.index).refused.add(1);
         }
     }
 

@@ -72,6 +72,8 @@ pub enum Ending {
     Drained,
     /// Policy does not let the request, the connection or (under a later plan) the tunnel in: 403.
     Denied,
+    /// A quota of the client is used up: 429.
+    QuotaExceeded,
     /// The host is another certificate's than the one that the handshake asked for: 421 (RFC 9110 section 15.5.20).
     Misdirected,
     /// A connection whose TLS handshake came to nothing.
@@ -118,7 +120,7 @@ impl Opening {
 }
 
 /// All labels, in the order of [`Ending::index`].
-pub const LABELS: [&str; 30] = [
+pub const LABELS: [&str; 31] = [
     "complete",
     "responded",
     "redirected",
@@ -149,6 +151,7 @@ pub const LABELS: [&str; 30] = [
     "upstream_tls",
     "passthrough_refused",
     "proxy_header",
+    "quota_exceeded",
 ];
 
 impl Ending {
@@ -185,6 +188,7 @@ impl Ending {
             Ending::UpstreamTls(_) => 27,
             Ending::PassthroughRefused(_) => 28,
             Ending::ProxyHeader(_) => 29,
+            Ending::QuotaExceeded => 30,
         }
     }
 
@@ -206,6 +210,7 @@ impl Ending {
             | Ending::TunnelIdle
             | Ending::TunnelClientReset
             | Ending::Denied
+            | Ending::QuotaExceeded
             | Ending::Misdirected
             | Ending::HandshakeFailed(_)
             | Ending::PassthroughRefused(_)
@@ -231,6 +236,7 @@ impl Ending {
             Ending::BodyTooLarge => Some(413),
             Ending::RequestTimeout => Some(408),
             Ending::Denied => Some(403),
+            Ending::QuotaExceeded => Some(429),
             Ending::Misdirected => Some(421),
             Ending::UpstreamReset | Ending::UpstreamInvalid(_) | Ending::UpstreamUnasked => Some(502),
             Ending::UnknownService
@@ -261,6 +267,7 @@ impl Ending {
             Ending::UpstreamUnasked => "the service's answer was not asked for",
             Ending::UpstreamTimeout => "the service did not answer in time",
             Ending::Denied => "not allowed",
+            Ending::QuotaExceeded => "too many requests",
             Ending::Misdirected => "the connection is for another host",
             Ending::UpstreamTls(_) => "no secure connection to the service",
             other => other.label(),

@@ -3,7 +3,7 @@
 use crate::decide::{Cache, Request};
 use crate::matcher::Part;
 use crate::policy::{Asked, Condition, List, ListId, ListKind, Rule, Scratch};
-use crate::{Destination, Kind, ListenerId, Peer, Plan, RouteAction, Target, Transport, peer};
+use crate::{Decision, Destination, Kind, ListenerId, Peer, Plan, RouteAction, RuleKey, Target, Transport, peer};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -39,6 +39,7 @@ impl Plan {
         let policy = route.map_or(&http.policy, |route| &route.policy);
         let mut asked = Asked::new(request, http.forwarded.trusted_hops);
         self.rules(policy, &mut asked, &mut lines);
+        self.quotas(&decision, &mut lines);
         if let Some(RouteAction::Forward(forward)) = route.map(|route| &route.action) {
             self.candidates(&forward.to, &mut lines);
         }
@@ -86,11 +87,12 @@ impl Plan {
         for id in policy {
             let list = &self.lists[id.0 as usize];
             let key = &self.rules[list.nobody.0 as usize];
-            let whose = match &*key.route {
-                "" => format!("listener {}", key.listener),
-                route => format!("route {route}"),
-            };
-            lines.push(format!("{} of {whose}:{}", key.list, if list.rules.is_empty() { " no rule" } else { "" }));
+            lines.push(format!(
+                "{} of {}:{}",
+                key.list,
+                whose(key),
+                if list.rules.is_empty() { " no rule" } else { "" }
+            ));
             let mut holds = false;
             for rule in &list.rules {
                 let found = self.rule(list, rule, asked, &mut scratch);
@@ -102,6 +104,15 @@ impl Plan {
             if list.kind == ListKind::Allow && list.enforced && !holds {
                 lines.push("  no rule holds: refused".to_owned());
             }
+        }
+    }
+
+    /// The quotas that the request would take of.
+    fn quotas(&self, decision: &Decision, lines: &mut Vec<String>) {
+        for id in self.quotas_of(decision) {
+            let quota = &self.quotas[id.0 as usize];
+            let key = &self.rules[quota.rule.0 as usize];
+            lines.push(format!("quota {} of {}: {}", key.name, whose(key), quota.settings));
         }
     }
 
@@ -149,6 +160,14 @@ fn who(peer: &Peer<'_>, source: Option<IpAddr>, lines: &mut Vec<String>) {
     lines.push(format!("identity: {}", peer.identity.unwrap_or("none")));
     lines.push(format!("source: {}", or_none(source)));
     lines.push(format!("peer: {}", or_none(peer.direct)));
+}
+
+/// Whose a rule or a quota is.
+fn whose(key: &RuleKey) -> String {
+    match &*key.route {
+        "" => format!("listener {}", key.listener),
+        route => format!("route {route}"),
+    }
 }
 
 /// The word of the language that says a condition.

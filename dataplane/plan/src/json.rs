@@ -2,6 +2,7 @@
 
 use crate::hosts::Host;
 use crate::matcher::{FieldMatch, Match, Part, Path, Test};
+use crate::quota::QuotaId;
 use crate::rewrite::{Location, PathRewrite};
 use crate::{Destination, Edits, FOREVER_NS, Http, Kind, Listener, Plan, Route, RouteAction, Service, Tcp};
 use std::fmt::Write;
@@ -88,6 +89,7 @@ fn http(json: &mut Json, plan: &Plan, http: &Http) {
         json.key("mode").text(&format!("{:?}", http.forwarded.mode).to_lowercase());
         json.key("trusted_hops").number(http.forwarded.trusted_hops.into());
     });
+    quotas(json, plan, &http.quotas);
     json.key("hosts").list(http.hosts.iter(), |json, one| host(json, plan, one));
 }
 
@@ -124,9 +126,19 @@ fn route(json: &mut Json, plan: &Plan, route: &Route) {
                 json.key("body").bytes(&route.body);
             }),
         }
+        quotas(json, plan, &route.quotas);
         edits(json, "request_headers", &route.request_edits);
         edits(json, "response_headers", &route.response_edits);
     });
+}
+
+fn quotas(json: &mut Json, plan: &Plan, quotas: &[QuotaId]) {
+    if !quotas.is_empty() {
+        json.key("quotas").list(quotas.iter().filter_map(|id| plan.quotas.get(id.0 as usize)), |json, quota| {
+            let name = plan.rules.get(quota.rule.0 as usize).map_or("", |key| &key.name);
+            json.text(&format!("{name}: {}", quota.settings));
+        });
+    }
 }
 
 fn matches(json: &mut Json, plan: &Plan, matcher: &Match) {

@@ -17,8 +17,10 @@ mod matcher;
 mod networks;
 mod peer;
 mod policy;
+mod quota;
 mod regex;
 mod rewrite;
+mod siphash;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -33,9 +35,11 @@ pub use explain::Explanation;
 pub use networks::Networks;
 pub use peer::{Peer, source};
 pub use policy::{Permit, RuleId, RuleKey};
+pub use quota::{Limited, QUOTA};
 pub use world::{Files, World};
 
 use policy::ListId;
+use quota::QuotaId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use wire::tls::{Client, Server};
@@ -56,13 +60,15 @@ pub struct Plan {
     pub services: Vec<Service>,
     /// What requests are counted under, by `SeriesId`.
     pub series: Vec<SeriesKey>,
-    /// What refusals and dry runs are counted under, by `RuleId`.
+    /// What refusals and dry runs are counted under, by `RuleId`; quotas are among them.
     pub rules: Vec<RuleKey>,
     /// Settings that were read but have no effect here, as `kind/name: field`. Nothing that allows or denies is among them.
     pub ignored: Vec<String>,
     routes: Vec<Route>,
     regexes: regex::Regexes,
     lists: Vec<policy::List>,
+    quotas: Vec<quota::Quota>,
+    seed: [u64; 2],
     certificates: Vec<Certificate>,
     names: BTreeSet<Name>,
 }
@@ -158,6 +164,8 @@ pub struct Http {
     pub(crate) hosts: hosts::Hosts,
     /// The lists that requests without a route are held against.
     pub(crate) policy: Box<[ListId]>,
+    /// The quotas of requests without a route.
+    pub(crate) quotas: Box<[QuotaId]>,
 }
 
 /// A TCP listener's settings.
@@ -207,6 +215,8 @@ pub struct Route {
     /// The series of answers that the route gives by itself.
     pub(crate) series: SeriesId,
     pub(crate) policy: Box<[ListId]>,
+    /// The listener's, and its own.
+    pub(crate) quotas: Box<[QuotaId]>,
 }
 
 /// What a route does.

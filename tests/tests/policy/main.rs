@@ -7,6 +7,7 @@ mod gate;
 mod migrate;
 mod order;
 mod paths;
+mod quotas;
 mod rules;
 mod tcp;
 mod telling;

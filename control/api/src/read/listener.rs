@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::{Scope, passthrough, policy, route, targets, tls};
+use super::{Scope, passthrough, policy, quota, route, targets, tls};
 use crate::{
     finding::{At, Findings},
     keys::{self, Keys, Words},
-    model::{Address, Forwarded, ForwardedMode, Host, Http, Listener, Network, Protocol},
+    model::{Address, Clients, Forwarded, ForwardedMode, Host, Http, Listener, Network, Protocol},
     tree::{Entry, Node},
     values,
 };
@@ -20,13 +20,14 @@ const LISTENER: Words = Words {
         "proxy-protocol",
         "deny",
         "allow",
+        "quota",
         "hosts",
         "routes",
         "to",
         "forwarded",
         "idle-timeout",
     ],
-    later: &["quota", "cors"],
+    later: &["cors"],
 };
 const PROXY_PROTOCOL: Words = Words { what: "`proxy-protocol`", known: &["from"], later: &[] };
 const FORWARDED: Words =
@@ -56,18 +57,23 @@ pub(super) fn listener(entry: &Entry, scope: &Scope<'_>, findings: &mut Findings
         Some(_) => keys.read("protocol", findings, kind)?,
         None => Kind::Http,
     };
+    let passes = matches!(protocol, Kind::Passthrough);
+    let tls = if passes { None } else { keys.read("tls", findings, |n, f| tls::listener(n, scope, f)) };
+    // What could not be read has a finding already.
+    let shown = tls.as_ref().map_or(keys.at("tls").is_some(), |tls| tls.clients != Clients::None);
+    scope.identities.set(shown);
     let protocol = match protocol {
         Kind::Http => Protocol::Http(http(&keys, scope, findings)),
         Kind::Tcp => Protocol::Tcp(tcp(&keys, scope, findings)?),
         Kind::Passthrough => Protocol::Passthrough(passthrough::passages(&keys, scope, findings)?),
     };
-    let (words, tls) = match protocol {
-        Protocol::Http(_) => (policy::Words::Http, keys.read("tls", findings, |n, f| tls::listener(n, scope, f))),
-        Protocol::Tcp(_) => (policy::Words::Tcp, keys.read("tls", findings, |n, f| tls::listener(n, scope, f))),
-        Protocol::Passthrough(_) => (policy::Words::Passthrough, None),
+    let words = match protocol {
+        Protocol::Http(_) => policy::Words::Http,
+        Protocol::Tcp(_) => policy::Words::Tcp,
+        Protocol::Passthrough(_) => policy::Words::Passthrough,
     };
     let policy = policy::policy(&keys, words, findings);
-    if tls.is_none() && keys.at("tls").is_none() && words != policy::Words::Passthrough {
+    if tls.is_none() && keys.at("tls").is_none() && !passes {
         policy::needs_identity(&keys, &policy, findings);
     }
     let unix = matches!(address, Some(Address::Unix(_)));
@@ -108,12 +114,14 @@ fn http(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Http {
         None => keys.node("routes", findings).map(|n| any(n, &mut position, findings)).into_iter().collect(),
     };
     let (forwarded, client_certificate) = keys.read("forwarded", findings, forwarded).unwrap_or_default();
-    Http { forwarded, client_certificate, hosts }
+    let quotas = keys.read("quota", findings, |n, f| quota::quotas(n, scope, f)).unwrap_or_default();
+    Http { forwarded, client_certificate, quotas, hosts }
 }
 
 fn tcp(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Option<Vec<crate::model::Target>> {
     let why = "is for http listeners; a tcp listener has `to`";
     keys.refuse(&["hosts", "routes", "forwarded"], why, findings);
+    keys.refuse(&["quota"], "is about HTTP requests; a tcp listener sees none", findings);
     keys.need(&["to"], "a tcp listener", findings);
     keys.read("to", findings, |n, f| targets(n, scope, f))
 }

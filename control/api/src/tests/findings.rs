@@ -162,6 +162,7 @@ fn passthrough() {
         "{ address: 127.0.0.1:1, protocol: tls-passthrough, hosts: [ { to: s } ] }",
         "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: s, allow: [ { identity: 'spiffe://a/b', path: /a } ] }",
         "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: { s: 1, secure: 1 } }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: s, quota: { name: q, requests: 1/s } }",
     ];
     let secure = "  secure: { endpoints: [127.0.0.1:3], tls: { expect: a.b } }\n";
     let frame =
@@ -224,6 +225,50 @@ fn routes() {
         "{ match: { methods: [GET, PUT] }, to: cart }\n      - { match: { methods: [PUT, GET] }, to: cart }",
     ];
     insta::assert_snapshot!(page(&cases, with_route));
+}
+
+#[test]
+fn quotas() {
+    let cases = [
+        "quota: {}",
+        "quota: []",
+        "quota: 100/s",
+        "quota: { requests: 100 }",
+        "quota: { requests: 100/d }",
+        "quota: { requests: 0/s }",
+        "quota: { requests: -1/s }",
+        "quota: { requests: 99999999999/s }",
+        "quota: { requests: 1/h, burst: 10000 }",
+        "quota: { requests: 1/s, burst: 0 }",
+        "quota: { requests: 1/s, clients: 10 }",
+        "quota: { requests: 1/s, per: source, clients: 2000000 }",
+        "quota: { requests: 1/s, per: header }",
+        "quota: { requests: 1/s, per: { header: 'a b' } }",
+        "quota: { requests: 1/s, per: { heder: a } }",
+        "quota: { requests: 1/s, per: client }",
+        "quota: { requests: 1/s, per: identity }",
+        "quota: [ { requests: 1/s, name: a }, { requests: 2/s, name: a } ]",
+        "quota: [ { requests: 1/s }, { requests: 2/s }, { requests: 3/s } ]",
+    ];
+    insta::assert_snapshot!(page(&cases, |word| with_route(&format!("{{ to: cart, {word} }}"))));
+    let cases = [
+        "{ address: 127.0.0.1:1, routes: [{ to: s }], quota: { requests: 1/s, per: identity } }",
+        "{ address: 127.0.0.1:1, tls: { certificates: [ { certificate: a, key: b } ] }, routes: [{ to: s }], quota: { requests: 1/s, per: identity } }",
+        "{ address: 127.0.0.1:1, protocol: tcp, to: s, quota: { requests: 1/s } }",
+    ];
+    insta::assert_snapshot!("quotas_where_they_cannot_count", page(&cases, with_listener));
+}
+
+#[test]
+fn what_all_quotas_remember_is_bounded() {
+    let routes: Vec<String> = (0..20)
+        .map(|i| {
+            format!("{{ match: {{ path: /{i} }}, quota: {{ requests: 1/s, per: source, clients: 1000000 }}, to: s }}")
+        })
+        .collect();
+    let told = bad(&with_listener(&format!("{{ address: 127.0.0.1:1, routes: [ {} ] }}", routes.join(", "))));
+    assert_eq!(told.len(), 4, "{told:#?}");
+    assert!(told[0].contains("remember 17000000 clients; 16777216 are allowed"), "{told:#?}");
 }
 
 #[test]

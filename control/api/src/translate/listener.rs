@@ -34,7 +34,7 @@ use envoy_types::pb::{
 };
 use prost::Message;
 
-use super::{address, ads, chain, duration, number, policy, yes};
+use super::{address, ads, chain, duration, number, policy, quota, yes};
 use crate::{
     model::{AccessLog, Document, ForwardedMode, Http, Limits, Listener, LogFormat, Policy, Protocol, Target},
     process::{integer, text},
@@ -88,6 +88,7 @@ fn manager(
     log: Vec<LogTo>,
 ) -> HttpConnectionManager {
     let mut filters = policy::http_filters(policy, http);
+    filters.extend(quota::http_filters(http));
     filters.push(router());
     let client = http.client_certificate;
     HttpConnectionManager {

@@ -6,6 +6,7 @@ mod chain;
 mod cluster;
 mod listener;
 mod policy;
+mod quota;
 mod route;
 mod tls;
 

@@ -20,7 +20,7 @@ use envoy_types::pb::envoy::{
     r#type::matcher::v3::{RegexMatchAndSubstitute, RegexMatcher, StringMatcher, string_matcher::MatchPattern},
 };
 
-use super::{duration, inline, number, policy};
+use super::{duration, inline, number, policy, quota};
 use crate::{
     model::{
         Action, Forward, HeaderEdits, Host, Http, Match, PathMatch, PathTarget, Redirect, Respond, Retry, Route,
@@ -59,7 +59,10 @@ fn route(of: &Route) -> Resource {
         r#match: Some(matches(&of.matches)),
         response_headers_to_add: headers_to_add(&of.response_headers),
         response_headers_to_remove: of.response_headers.remove.clone(),
-        typed_per_filter_config: policy::per_route(&of.policy),
+        typed_per_filter_config: policy::per_route(&of.policy)
+            .into_iter()
+            .chain(quota::per_route(&of.quotas))
+            .collect(),
         ..Resource::default()
     };
     resource.action = Some(match &of.action {

@@ -1,7 +1,7 @@
 //! Listeners: an address and one filter chain that ends in an `HttpConnectionManager` or a `TcpProxy`.
 
 use super::rejection::Place;
-use super::{Work, address, passthrough, policy, proxy, route, tls};
+use super::{Work, address, passthrough, policy, proxy, quota, route, tls};
 use crate::{Destination, FOREVER_NS, Forwarded, ForwardedMode, Http, Kind, Listener, Tcp, Transport};
 use api::envoy_types::pb::envoy::config::core::v3::{HttpProtocolOptions, Metadata};
 use api::envoy_types::pb::envoy::config::listener::v3::{
@@ -98,6 +98,7 @@ fn listener(
         let address = address?;
         return Some(Listener { name, address, kind, unrouted, transport, proxy_protocol, opening_timeout_ns });
     }
+    work.limits.clear();
     let (transport, filters, place) = transport(work, place, chains)?;
     let (config, place) = last_filter(work, place, &message.name, filters)?;
     let kind = if xds::is(&config, xds::HTTP_CONNECTION_MANAGER) {
@@ -286,6 +287,7 @@ fn http(
         access_log,
         hosts,
         policy: work.through.iter().filter_map(|(_, list)| *list).collect(),
+        quotas: work.limits.iter().filter_map(|(_, quota)| *quota).collect(),
     })
 }
 
@@ -353,13 +355,20 @@ fn filters(work: &mut Work<'_>, place: &Place, listener: &str, filters: Vec<Http
     }
     let before_last = filters.len().saturating_sub(1);
     for filter in &filters[..before_last] {
-        if let Some(http_filter::ConfigType::TypedConfig(config)) = &filter.config_type
-            && xds::is(config, xds::RBAC)
-            && !filter.disabled
-        {
-            let list = policy::http_filter(work, &place.field(&filter.name), listener, config);
-            work.through.push((filter.name.clone(), list));
-            continue;
+        let own = place.field(&filter.name);
+        match &filter.config_type {
+            _ if filter.disabled => {}
+            Some(http_filter::ConfigType::TypedConfig(config)) if xds::is(config, xds::RBAC) => {
+                let list = policy::http_filter(work, &own, listener, config);
+                work.through.push((filter.name.clone(), list));
+                continue;
+            }
+            Some(http_filter::ConfigType::TypedConfig(config)) if xds::is(config, xds::LOCAL_RATE_LIMIT) => {
+                let quota = quota::http_filter(work, &own, listener, config);
+                work.limits.push((filter.name.clone(), quota));
+                continue;
+            }
+            _ => {}
         }
         match filter.is_optional || filter.disabled {
             true => work.ignored.push(format!("{place}: {}", filter.name)),

@@ -10,6 +10,7 @@ mod matching;
 mod passthrough;
 mod policy;
 mod proxy;
+mod quota;
 mod rejection;
 mod rewrite;
 mod route;
@@ -20,6 +21,7 @@ mod tls;
 pub use rejection::Rejection;
 
 use crate::policy::List;
+use crate::quota::Quota;
 use crate::regex::Regexes;
 use crate::{Certificate, FOREVER_NS, Plan, Route, RuleKey, SeriesId, SeriesKey, Service, ServiceId, Target, World};
 use api::Resources;
@@ -77,6 +79,8 @@ pub fn compile(
             rules: work.rules,
             regexes: work.regexes,
             lists: work.lists,
+            quotas: work.quotas,
+            seed: world.seed,
             certificates: distinct(work.certificates),
             names: work.names,
         }),
@@ -102,6 +106,13 @@ struct Work<'a> {
     lists: Vec<List>,
     /// The RBAC filters of the listener that is being compiled.
     through: Vec<policy::Filter>,
+    /// Its rate limit filters.
+    limits: Vec<quota::Filter>,
+    /// What is left of the previous plan's quotas.
+    kept: quota::Kept<'a>,
+    quotas: Vec<Quota>,
+    /// How many clients they tell apart.
+    clients: u64,
     certificates: Vec<Certificate>,
     services: Vec<Service>,
     service_ids: HashMap<&'a str, ServiceId>,
@@ -125,6 +136,10 @@ impl<'a> Work<'a> {
             rules: Vec::new(),
             lists: Vec::new(),
             through: Vec::new(),
+            limits: Vec::new(),
+            kept: quota::Kept::of(previous),
+            quotas: Vec::new(),
+            clients: 0,
             certificates: Vec::new(),
             services: Vec::new(),
             service_ids: HashMap::new(),

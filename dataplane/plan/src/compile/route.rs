@@ -4,7 +4,7 @@
 use super::fields::{self, EditSteps};
 use super::rejection::Place;
 use super::rewrite::{location, path_rewrite};
-use super::{Work, matching, policy};
+use super::{Work, matching, policy, quota};
 use crate::hosts::{Host, HostName, Hosts};
 use crate::index::Index;
 use crate::{Destination, Edits, FOREVER_NS, Route, RouteAction, RouteForward};
@@ -124,7 +124,7 @@ fn route(
         response_add: take(&mut rest.response_headers_to_add),
         response_remove: take(&mut rest.response_headers_to_remove),
     };
-    let own_policy = take(&mut rest.typed_per_filter_config);
+    let mut own_filters = take(&mut rest.typed_per_filter_config).into_iter().collect();
     (rest.name, rest.metadata, rest.decorator, rest.tracing, rest.stat_prefix) = Default::default();
     work.refuse_rest(place, &rest);
     let (mut request_edits, mut response_edits) = (Edits::default(), Edits::default());
@@ -154,7 +154,12 @@ fn route(
     };
     let matcher = matching::matches(work, &place.field("match"), matches)?;
     let series = work.series(listener, &name, "");
-    let policy = policy::of_route(work, &place.field("typed_per_filter_config"), (listener, &name), own_policy);
+    let filters_place = place.field("typed_per_filter_config");
+    let policy = policy::of_route(work, &filters_place, (listener, &name), &mut own_filters);
+    let quotas = quota::of_route(work, &filters_place, (listener, &name), &mut own_filters);
+    for name in own_filters.keys() {
+        work.refuse(&filters_place.field(name), "belongs to no filter of the listener");
+    }
     let (mut body, mut host) = (Box::default(), None);
     let action = match action {
         Some(Action::Route(forward)) => {
@@ -181,7 +186,18 @@ fn route(
             return None;
         }
     };
-    Some(Route { name: name.into(), request_edits, response_edits, body, host, matcher, action, series, policy })
+    Some(Route {
+        name: name.into(),
+        request_edits,
+        response_edits,
+        body,
+        host,
+        matcher,
+        action,
+        series,
+        policy,
+        quotas,
+    })
 }
 
 /// `route`: where to, how long, how often.
