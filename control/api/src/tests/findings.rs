@@ -162,6 +162,7 @@ fn passthrough() {
         "{ address: 127.0.0.1:1, protocol: tls-passthrough, hosts: [ { to: s } ] }",
         "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: s, allow: [ { identity: 'spiffe://a/b', path: /a } ] }",
         "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: { s: 1, secure: 1 } }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: s, quota: { name: q, requests: 1/s } }",
     ];
     let secure = "  secure: { endpoints: [127.0.0.1:3], tls: { expect: a.b } }\n";
     let frame =
