@@ -46,6 +46,8 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Who may come.
     pub policy: Policy,
+    /// Networks of the peers that say in a PROXY header whose connection it is; nobody else may come then. Never empty.
+    pub proxy_protocol: Option<Vec<Network>>,
 }
 
 /// `identity`: who this proxy is, by files.
@@ -219,6 +221,17 @@ pub enum Protocol {
     Http(Http),
     /// `protocol: tcp`; never empty, and the weights are not all zero.
     Tcp(Vec<Target>),
+    /// `protocol: tls-passthrough`; never empty. The most specific name wins.
+    Passthrough(Vec<Passage>),
+}
+
+/// Where TLS goes that asks for one of several names, as it comes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Passage {
+    /// As in [`Host::names`].
+    pub names: Vec<String>,
+    /// Never empty, and the weights are not all zero.
+    pub to: Vec<Target>,
 }
 
 /// What an http listener does.
@@ -430,6 +443,27 @@ pub struct Service {
     pub connect_timeout: Duration,
     /// TLS towards it; plaintext if absent.
     pub tls: Option<ServiceTls>,
+    /// Its connections begin with a PROXY header, and carry one client's requests each.
+    pub proxy_protocol: Option<ProxyVersion>,
+}
+
+/// The form of a PROXY header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+impl ProxyVersion {
+    /// The word of the language.
+    pub fn word(self) -> &'static str {
+        match self {
+            ProxyVersion::V1 => "v1",
+            ProxyVersion::V2 => "v2",
+        }
+    }
 }
 
 /// Where a service runs: by address or by DNS name, not both.

@@ -3,6 +3,7 @@
 
 mod cors;
 mod listener;
+mod passthrough;
 mod policy;
 mod process;
 mod quota;

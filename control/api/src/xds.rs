@@ -33,6 +33,14 @@ pub const SPIFFE_VALIDATOR: &str =
     "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig";
 /// Tells TLS from other bytes.
 pub const TLS_INSPECTOR: &str = "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
+/// Reads a PROXY header from the front of a connection.
+pub const PROXY_PROTOCOL: &str =
+    "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
+/// Writes a PROXY header before what another transport socket sends.
+pub const UPSTREAM_PROXY_PROTOCOL: &str =
+    "type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport";
+/// TCP alone, as a transport socket.
+pub const RAW_BUFFER: &str = "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
 /// Where Debian and its kin keep the roots that the system trusts.
 pub const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// `deny` or `allow` of requests.

@@ -1,7 +1,9 @@
 //! Every way in which a request, or a connection without one, can end: who is to blame, what the client gets, and the
 //! name under which it is counted and logged.
 
+use wire::client_hello;
 use wire::h1::Reject;
+use wire::proxy;
 use wire::tls::Failure;
 
 /// Whose doing an ending is.
@@ -80,10 +82,47 @@ pub enum Ending {
     HandshakeFailed(Failure),
     /// TLS with the endpoint could not be agreed upon: 503.
     UpstreamTls(Failure),
+    /// TLS that was to be passed on, and that has no ClientHello or asks for a name that no host has: closed.
+    PassthroughRefused(Opening),
+    /// A connection without the PROXY header that it must begin with, or from a peer that may not send one: closed.
+    ProxyHeader(Opening),
+}
+
+/// What was wrong with what a connection began with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Opening {
+    /// No ClientHello that could be read.
+    Hello(client_hello::Reject),
+    /// The name that it asks for is nobody's, or it asks for none.
+    UnknownName,
+    /// No PROXY header that could be read.
+    Header(proxy::Reject),
+    /// The peer is none of those that may send a PROXY header.
+    ForeignPeer,
+    /// It was not there in time.
+    Timeout,
+    /// The client went before it was there.
+    ClientGone,
+    /// Too much is under way in pieces.
+    Limit,
+}
+
+impl Opening {
+    fn label(self) -> &'static str {
+        match self {
+            Opening::Hello(reject) => reject.label(),
+            Opening::UnknownName => "unknown_name",
+            Opening::Header(reject) => reject.label(),
+            Opening::ForeignPeer => "foreign_peer",
+            Opening::Timeout => "timeout",
+            Opening::ClientGone => "client_gone",
+            Opening::Limit => "limit",
+        }
+    }
 }
 
 /// All labels, in the order of [`Ending::index`].
-pub const LABELS: [&str; 30] = [
+pub const LABELS: [&str; 32] = [
     "complete",
     "responded",
     "redirected",
@@ -112,6 +151,8 @@ pub const LABELS: [&str; 30] = [
     "misdirected",
     "handshake_failed",
     "upstream_tls",
+    "passthrough_refused",
+    "proxy_header",
     "quota_exceeded",
     "preflight",
 ];
@@ -148,8 +189,10 @@ impl Ending {
             Ending::Misdirected => 25,
             Ending::HandshakeFailed(_) => 26,
             Ending::UpstreamTls(_) => 27,
-            Ending::QuotaExceeded => 28,
-            Ending::Preflight => 29,
+            Ending::PassthroughRefused(_) => 28,
+            Ending::ProxyHeader(_) => 29,
+            Ending::QuotaExceeded => 30,
+            Ending::Preflight => 31,
         }
     }
 
@@ -175,7 +218,9 @@ impl Ending {
             | Ending::Denied
             | Ending::QuotaExceeded
             | Ending::Misdirected
-            | Ending::HandshakeFailed(_) => Blame::Downstream,
+            | Ending::HandshakeFailed(_)
+            | Ending::PassthroughRefused(_)
+            | Ending::ProxyHeader(_) => Blame::Downstream,
             Ending::ConnectFailed
             | Ending::ConnectTimeout
             | Ending::UpstreamReset
@@ -240,6 +285,7 @@ impl Ending {
         match self {
             Ending::Refused(reject) | Ending::UpstreamInvalid(reject) => Some(reject.label()),
             Ending::HandshakeFailed(failure) | Ending::UpstreamTls(failure) => Some(failure.label()),
+            Ending::PassthroughRefused(opening) | Ending::ProxyHeader(opening) => Some(opening.label()),
             _ => None,
         }
     }

@@ -6,10 +6,11 @@
 //! valgrind --tool=callgrind --toggle-collect='*decide_often*' target/release/examples/decide 1000 1000
 //! ```
 //!
-//! The arguments are decisions, routes, and optionally `hosts` to give each route a host of its own.
+//! The arguments are decisions, routes, and optionally `hosts` to give each route a host of its own, or `quotas` to give the
+//! listener one of everybody and one for each source. What is taken of quotas is a part of each decision.
 #![forbid(unsafe_code)]
 
-use ringway_plan::{Cache, ListenerId, Plan, Request, World};
+use ringway_plan::{Cache, ListenerId, Peer, Plan, Request, World};
 use std::hint::black_box;
 use wire::h1::head::Method;
 
@@ -17,8 +18,9 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let mut number = |default: usize| arguments.next().and_then(|text| text.parse().ok()).unwrap_or(default);
     let (decisions, routes) = (number(1000), number(1));
-    let by_host = std::env::args().nth(3).as_deref() == Some("hosts");
-    let resources = match api::load(&configuration(routes, by_host), "decide.yaml") {
+    let with = std::env::args().nth(3).unwrap_or_default();
+    let (by_host, quotas) = (with == "hosts", with == "quotas");
+    let resources = match api::load(&configuration(routes, by_host, quotas), "decide.yaml") {
         Ok(document) => api::translate(&document),
         Err(findings) => return eprintln!("{findings:#?}"),
     };
@@ -31,8 +33,11 @@ fn main() {
 }
 
 /// A configuration with so many routes, by prefix, or one for each host.
-fn configuration(routes: usize, by_host: bool) -> String {
+fn configuration(routes: usize, by_host: bool, quotas: bool) -> String {
     let mut text = "listeners:\n  web:\n    address: 127.0.0.1:80\n    protocol: http\n".to_owned();
+    if quotas {
+        text += "    quota: [ { requests: 1000000/s }, { requests: 1000000/s, per: source } ]\n";
+    }
     text += if by_host { "    hosts:\n" } else { "    routes:\n" };
     for route in 0..routes {
         text += &match by_host {
@@ -54,13 +59,14 @@ fn decide_often(plan: &Plan, decisions: usize, routes: usize, by_host: bool) -> 
     let mut found = 0;
     for decision in 0..decisions {
         let (authority, path) = &targets[decision % targets.len()];
-        found += usize::from(decide(plan, authority.as_bytes(), path.as_bytes(), &mut cache));
+        let now_ns = decision as u64 * 1_000_000;
+        found += usize::from(decide(plan, authority.as_bytes(), path.as_bytes(), now_ns, &mut cache));
     }
     found
 }
 
 #[inline(never)]
-fn decide(plan: &Plan, authority: &[u8], path: &[u8], cache: &mut Cache) -> bool {
+fn decide(plan: &Plan, authority: &[u8], path: &[u8], now_ns: u64, cache: &mut Cache) -> bool {
     let request = Request {
         method: Method::Get,
         method_bytes: b"GET",
@@ -69,10 +75,11 @@ fn decide(plan: &Plan, authority: &[u8], path: &[u8], cache: &mut Cache) -> bool
         query: b"?page=1",
         fields: &[],
         head: b"",
-        peer: Default::default(),
+        peer: Peer { address: Some(std::net::Ipv4Addr::LOCALHOST.into()), ..Peer::default() },
     };
     let decision = plan.decide(ListenerId(0), black_box(&request), 7, cache);
-    black_box(&decision).route.is_some()
+    let passes = plan.take_quotas(black_box(&decision), black_box(&request), now_ns).is_ok();
+    decision.route.is_some() && passes
 }
 
 /// Sixteen targets among all routes. Their numbers have three digits where they can, so that paths are equally long.

@@ -4,7 +4,7 @@ use crate::hosts::Host;
 use crate::matcher::{FieldMatch, Match, Part, Path, Test};
 use crate::quota::QuotaId;
 use crate::rewrite::{Location, PathRewrite};
-use crate::{Destination, Edits, FOREVER_NS, Http, Kind, Listener, Plan, Route, RouteAction, Service};
+use crate::{Destination, Edits, FOREVER_NS, Http, Kind, Listener, Plan, Route, RouteAction, Service, Tcp};
 use std::fmt::Write;
 
 /// The whole plan.
@@ -44,17 +44,34 @@ fn listener(json: &mut Json, plan: &Plan, listener: &Listener) {
     json.object(|json| {
         json.key("name").text(&listener.name);
         json.key("address").text(&listener.address.to_string());
+        if let Some(from) = &listener.proxy_protocol {
+            json.key("proxy_protocol").text(&from.to_string());
+        }
         match &listener.kind {
             Kind::Http(http) => self::http(json, plan, http),
-            Kind::Tcp(tcp) => {
+            Kind::Tcp(of) => {
                 json.key("protocol").text("tcp");
-                json.limit("idle_timeout_ms", tcp.idle_timeout_ns);
-                json.key("access_log").boolean(tcp.access_log);
-                json.key("retries").number(tcp.retries.into());
-                destination(json.key("to"), plan, &tcp.to);
+                tcp(json, plan, of);
+            }
+            Kind::Passthrough(passthrough) => {
+                json.key("protocol").text("tls-passthrough");
+                json.limit("opening_timeout_ms", listener.opening_timeout_ns);
+                json.key("hosts").list(passthrough.hosts.iter(), |json, passage| {
+                    json.object(|json| {
+                        json.key("names").list(&passage.names, |json, name| json.text(name));
+                        tcp(json, plan, &passage.tcp);
+                    });
+                });
             }
         }
     });
+}
+
+fn tcp(json: &mut Json, plan: &Plan, tcp: &Tcp) {
+    json.limit("idle_timeout_ms", tcp.idle_timeout_ns);
+    json.key("access_log").boolean(tcp.access_log);
+    json.key("retries").number(tcp.retries.into());
+    destination(json.key("to"), plan, &tcp.to);
 }
 
 fn http(json: &mut Json, plan: &Plan, http: &Http) {
@@ -242,6 +259,9 @@ fn service(json: &mut Json, service: &Service) {
             balance::Algorithm::PeakEwma => "peak-ewma",
         });
         json.limit("connect_timeout_ms", service.connect_timeout_ns);
+        if let Some(version) = service.proxy_protocol {
+            json.key("proxy_protocol").text(version.word());
+        }
         let limits = service.balance.limits();
         json.key("limits").object(|json| {
             json.key("connections").number(limits.connections.into());

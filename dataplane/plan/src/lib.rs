@@ -27,7 +27,7 @@ mod table;
 mod tests;
 mod world;
 
-pub use api::{Forwarded, ForwardedMode};
+pub use api::{Forwarded, ForwardedMode, ProxyVersion};
 pub use compile::{Answers, Name, Rejection, compile};
 pub use cors::CorsId;
 pub use decide::{Cache, Request};
@@ -117,6 +117,11 @@ pub struct Listener {
     pub unrouted: SeriesId,
     /// Whether connections begin with TLS.
     pub transport: Transport,
+    /// Connections begin with a PROXY header, and come from these addresses: others are refused. `None`: there is no header.
+    pub proxy_protocol: Option<Networks>,
+    /// For what must be there before a connection's own bytes are looked at: a PROXY header, and a ClientHello that is passed
+    /// on, each; nanoseconds, `FOREVER_NS` for none.
+    pub opening_timeout_ns: u64,
 }
 
 /// What carries a listener's protocol.
@@ -137,6 +142,8 @@ pub enum Kind {
     Http(Http),
     /// Bytes.
     Tcp(Tcp),
+    /// TLS that ends elsewhere: bytes, by the name that it asks for.
+    Passthrough(Passthrough),
 }
 
 /// An HTTP listener's settings.
@@ -176,6 +183,21 @@ pub struct Tcp {
     /// How many more attempts may follow a failed connect.
     pub retries: u8,
     pub(crate) policy: Box<[ListId]>,
+}
+
+/// The settings of a listener that passes TLS on as it comes.
+#[derive(Debug)]
+pub struct Passthrough {
+    /// Connections are logged.
+    pub access_log: bool,
+    pub(crate) hosts: hosts::Names<Passage>,
+}
+
+/// What is done with the connections that ask for one of several names.
+#[derive(Debug)]
+pub(crate) struct Passage {
+    pub(crate) names: Vec<Box<str>>,
+    pub(crate) tcp: Tcp,
 }
 
 /// One route of one host of one listener: what is done with the requests that it matches.
@@ -245,6 +267,8 @@ pub struct Service {
     pub connect_timeout_ns: u64,
     /// TLS towards it; the same value as in the previous plan while its settings are the same.
     pub tls: Option<Client>,
+    /// Connections to it begin with a PROXY header, and carry nothing but one client's.
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// A certificate, or a bundle of them, that the plan holds.
@@ -285,6 +309,7 @@ impl Listener {
         match &self.kind {
             Kind::Http(http) => http.access_log,
             Kind::Tcp(tcp) => tcp.access_log,
+            Kind::Passthrough(passthrough) => passthrough.access_log,
         }
     }
 }

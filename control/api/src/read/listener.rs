@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::{Scope, cors, policy, quota, route, targets, tls};
+use super::{Scope, cors, passthrough, policy, quota, route, targets, tls};
 use crate::{
     finding::{At, Findings},
     keys::{self, Keys, Words},
-    model::{Clients, Forwarded, ForwardedMode, Host, Http, Listener, Protocol},
+    model::{Address, Clients, Forwarded, ForwardedMode, Host, Http, Listener, Network, Protocol},
     tree::{Entry, Node},
     values,
 };
@@ -17,6 +17,7 @@ const LISTENER: Words = Words {
         "address",
         "protocol",
         "tls",
+        "proxy-protocol",
         "deny",
         "allow",
         "quota",
@@ -27,21 +28,23 @@ const LISTENER: Words = Words {
         "forwarded",
         "idle-timeout",
     ],
-    later: &["proxy-protocol"],
+    later: &[],
 };
+const PROXY_PROTOCOL: Words = Words { what: "`proxy-protocol`", known: &["from"], later: &[] };
 const FORWARDED: Words =
     Words { what: "`forwarded`", known: &["trusted-hops", "mode", "client-certificate"], later: &[] };
 const HOST: Words =
     Words { what: "a host", known: &["names", "routes"], later: &["tls", "deny", "allow", "quota", "cors"] };
 
 /// How many hosts a listener may have, names a host, and routes a host.
-const MAX_HOSTS: usize = 10_000;
+pub(super) const MAX_HOSTS: usize = 10_000;
 const MAX_ROUTES: usize = 10_000;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Http,
     Tcp,
+    Passthrough,
 }
 
 /// One entry of `listeners`.
@@ -55,25 +58,45 @@ pub(super) fn listener(entry: &Entry, scope: &Scope<'_>, findings: &mut Findings
         Some(_) => keys.read("protocol", findings, kind)?,
         None => Kind::Http,
     };
-    let tls = keys.read("tls", findings, |n, f| tls::listener(n, scope, f));
+    let passes = matches!(protocol, Kind::Passthrough);
+    let tls = if passes { None } else { keys.read("tls", findings, |n, f| tls::listener(n, scope, f)) };
     // What could not be read has a finding already.
     let shown = tls.as_ref().map_or(keys.at("tls").is_some(), |tls| tls.clients != Clients::None);
     scope.identities.set(shown);
     let protocol = match protocol {
         Kind::Http => Protocol::Http(http(&keys, scope, findings)),
         Kind::Tcp => Protocol::Tcp(tcp(&keys, scope, findings)?),
+        Kind::Passthrough => Protocol::Passthrough(passthrough::passages(&keys, scope, findings)?),
     };
-    let words = if matches!(protocol, Protocol::Http(_)) { policy::Words::Http } else { policy::Words::Tcp };
+    let words = match protocol {
+        Protocol::Http(_) => policy::Words::Http,
+        Protocol::Tcp(_) => policy::Words::Tcp,
+        Protocol::Passthrough(_) => policy::Words::Passthrough,
+    };
     let policy = policy::policy(&keys, words, findings);
-    if tls.is_none() && keys.at("tls").is_none() {
+    if tls.is_none() && keys.at("tls").is_none() && !passes {
         policy::needs_identity(&keys, &policy, findings);
     }
-    Some(Listener { name: name?.to_owned(), address: address?, idle_timeout, protocol, tls, policy })
+    let unix = matches!(address, Some(Address::Unix(_)));
+    let proxy_protocol = keys.read("proxy-protocol", findings, |n, f| proxy_protocol(n, unix, f));
+    Some(Listener { name: name?.to_owned(), address: address?, idle_timeout, protocol, tls, policy, proxy_protocol })
+}
+
+/// `proxy-protocol`
+fn proxy_protocol(node: &Node, unix: bool, findings: &mut Findings) -> Option<Vec<Network>> {
+    let keys = Keys::open(node, &PROXY_PROTOCOL, findings)?;
+    keys.need(&["from"], "`proxy-protocol`", findings);
+    if unix {
+        keys.refuse(&["from"], "holds for nobody: whoever connects to a unix socket has no address", findings);
+    }
+    let from = keys.node("from", findings)?;
+    Some(tls::some(from, "`from`", findings, policy::network)).filter(|list| !list.is_empty())
 }
 
 /// `protocol`
 fn kind(node: &Node, findings: &mut Findings) -> Option<Kind> {
-    keys::word(node, &[("http", Kind::Http), ("tcp", Kind::Tcp)], &["tls-passthrough"], findings)
+    let kinds = [("http", Kind::Http), ("tcp", Kind::Tcp), ("tls-passthrough", Kind::Passthrough)];
+    keys::word(node, &kinds, &[], findings)
 }
 
 fn http(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Http {
@@ -134,8 +157,15 @@ fn host(
     findings: &mut Findings,
 ) -> Option<Host> {
     let keys = Keys::open(node, &HOST, findings)?;
-    keys.need(&["names"], "a host", findings);
     keys.need(&["routes"], "a host", findings);
+    let names = names(&keys, taken, findings);
+    let routes = keys.node("routes", findings).map(|n| routes(n, position, scope, findings));
+    Some(Host { names, routes: routes? })
+}
+
+/// `names` of a host, none of which another has.
+pub(super) fn names(keys: &Keys<'_>, taken: &mut HashMap<String, At>, findings: &mut Findings) -> Vec<String> {
+    keys.need(&["names"], "a host", findings);
     let names = keys.node("names", findings);
     let mut list = Vec::new();
     for item in names.map_or(&[][..], |n| keys::some_items(n, "`names`", MAX_HOSTS, findings)) {
@@ -156,8 +186,7 @@ fn host(
             }
         }
     }
-    let routes = keys.node("routes", findings).map(|n| routes(n, position, scope, findings));
-    Some(Host { names: list, routes: routes? })
+    list
 }
 
 /// `routes` of one host: names are unique, and no route has the conditions of an earlier one.

@@ -119,7 +119,7 @@ fn listeners() {
         "{ address: [1], protocol: tcp, to: s }",
         "{ adress: 127.0.0.1:1, protocol: tcp, to: s }",
         "{ address: 127.0.0.1:1, protocol: htpp }",
-        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: s }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthru, to: s }",
         "{ address: 127.0.0.1:1, protocol: http, to: s }",
         "{ address: 127.0.0.1:1, protocol: http }",
         "{ address: 127.0.0.1:1, protocol: tcp }",
@@ -138,11 +138,35 @@ fn listeners() {
         "{ address: 127.0.0.1:1, hosts: [{ names: [a] }] }",
         "{ address: 127.0.0.1:1, hosts: [{ names: [a, A], routes: [{ to: s }] }] }",
         "{ address: 127.0.0.1:1, hosts: [{ names: ['a:80', 'a.', 'x*', '*.*', '[::1', 'a b'], routes: [{ to: s }] }] }",
+        "{ address: 127.0.0.1:1, protocol: tcp, to: s, proxy-protocol: v1 }",
+        "{ address: 127.0.0.1:1, protocol: tcp, to: s, proxy-protocol: { form: 10.0.0.0/8 } }",
+        "{ address: 127.0.0.1:1, protocol: tcp, to: s, proxy-protocol: { from: [] } }",
+        "{ address: 127.0.0.1:1, protocol: tcp, to: s, proxy-protocol: { from: [10.0.0.1/8, all] } }",
+        "{ address: 'unix:a', protocol: tcp, to: s, proxy-protocol: { from: 10.0.0.0/8 } }",
         "{ address: 127.0.0.1:1, protocol: tcp, to: s, address: 127.0.0.1:2 }",
         "{ address: 127.0.0.1:1, protocol: tcp, to: s }\n  b: { address: 127.0.0.1:1, protocol: tcp, to: s }",
         "{ address: 127.0.0.1:1, protocol: tcp, to: s }\n  'b c': { address: 127.0.0.1:2, protocol: tcp, to: s }",
     ];
     insta::assert_snapshot!(page(&cases, with_listener));
+}
+
+#[test]
+fn passthrough() {
+    let cases = [
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: t, tls: { clients: none }, routes: [], forwarded: {} }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: s, hosts: [] }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, hosts: [ { names: [a], routes: [] } ] }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, hosts: [ { names: [a], to: s }, { names: [A, 'x*'], to: s } ] }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, hosts: [ { names: ['192.0.2.1', '[::1]'], to: s } ] }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, hosts: [ { to: s } ] }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: s, allow: [ { identity: 'spiffe://a/b', path: /a } ] }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: { s: 1, secure: 1 } }",
+    ];
+    let secure = "  secure: { endpoints: [127.0.0.1:3], tls: { expect: a.b } }\n";
+    let frame =
+        |case: &str| format!("listeners:\n  a: {case}\nservices:\n  s: {{ endpoints: [127.0.0.1:2] }}\n{secure}");
+    insta::assert_snapshot!(page(&cases, frame));
 }
 
 #[test]
@@ -230,6 +254,7 @@ fn quotas() {
         "{ address: 127.0.0.1:1, routes: [{ to: s }], quota: { requests: 1/s, per: identity } }",
         "{ address: 127.0.0.1:1, tls: { certificates: [ { certificate: a, key: b } ] }, routes: [{ to: s }], quota: { requests: 1/s, per: identity } }",
         "{ address: 127.0.0.1:1, protocol: tcp, to: s, quota: { requests: 1/s } }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: s, quota: { requests: 1/s }, cors: {} }",
     ];
     insta::assert_snapshot!("quotas_where_they_cannot_count", page(&cases, with_listener));
 }
@@ -291,6 +316,7 @@ fn services() {
         "{ endpoints: [127.0.0.1:1], limits: { connections: 0, requests: 99999999999, retries: 3 } }",
         "{ endpoints: [127.0.0.1:1], connect-timeout: 1 }",
         "{ endpoints: [127.0.0.1:1], tls: {}, health: {}, outlier: {}, retry-budget: 20% }",
+        "{ endpoints: [127.0.0.1:1], proxy-protocol: 2 }",
         "{ endpoint: [127.0.0.1:1] }",
     ];
     insta::assert_snapshot!(page(&cases, with_service));

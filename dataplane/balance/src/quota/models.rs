@@ -82,7 +82,7 @@ fn loom_cores_that_choose_different_slots_make_one_bucket() {
 #[test]
 fn loom_a_slot_that_is_lost_meanwhile() {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
+    model.preemption_bound = Some(2);
     model.check(|| {
         let quota = quota();
         assert!(takes(&quota, A, 50) && takes(&quota, B, 0));
