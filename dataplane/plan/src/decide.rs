@@ -150,7 +150,7 @@ impl Decision {
 
 impl<'a> Request<'a> {
     /// What policy sees of a connection whose bytes are not read: its peer.
-    fn of_bytes(peer: &'a Peer<'a>) -> Request<'a> {
+    pub(crate) fn of_bytes(peer: &'a Peer<'a>) -> Request<'a> {
         Request {
             method: Method::Other,
             method_bytes: b"",

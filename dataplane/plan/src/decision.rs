@@ -2,7 +2,7 @@
 
 use crate::cors::CorsId;
 use crate::policy::{Permit, RuleId};
-use crate::{FOREVER_NS, ListenerId, Plan, RouteId, SeriesId, ServiceId};
+use crate::{FOREVER_NS, Kind, ListenerId, Plan, RouteId, SeriesId, ServiceId};
 use std::fmt;
 
 /// Everything that the plan says about one request or connection.
@@ -124,6 +124,14 @@ impl fmt::Display for Show<'_> {
 }
 
 impl Show<'_> {
+    /// How it ends for a request, or for a connection of which none is read.
+    fn ends(&self, request: &'static str, connection: &'static str) -> &'static str {
+        match self.plan.listener(self.decision.listener).kind {
+            Kind::Http(_) => request,
+            Kind::Tcp(_) | Kind::Passthrough(_) => connection,
+        }
+    }
+
     fn action(&self, f: &mut fmt::Formatter<'_>, route: Option<&crate::Route>) -> fmt::Result {
         match self.decision.action {
             Action::Forward(forward) => {
@@ -147,11 +155,12 @@ impl Show<'_> {
             }
             Action::Redirect(redirect) => write!(f, ": redirect {} to {}", redirect.status, self.text.escape_ascii()),
             Action::Respond(respond) => write!(f, ": respond {}", respond.status),
-            Action::NotFound => f.write_str(": no route, 404"),
-            Action::Denied => f.write_str(": denied, 403"),
+            Action::NotFound => write!(f, ": {}", self.ends("no route, 404", "no host has the name, closed")),
+            Action::Denied => write!(f, ": denied, {}", self.ends("403", "closed")),
             Action::Preflight => f.write_str(": preflight, 204"),
             Action::UnknownService(_) => {
-                write!(f, ": unknown service {}, 503", self.plan.series[self.decision.series.0 as usize].service)
+                let service = &self.plan.series[self.decision.series.0 as usize].service;
+                write!(f, ": unknown service {service}, {}", self.ends("503", "closed"))
             }
         }
     }

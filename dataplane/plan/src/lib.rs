@@ -291,6 +291,8 @@ pub enum CertificateKind {
     Own,
     /// To judge others by.
     Trust,
+    /// No certificate but a list of revoked ones, which is good until another is due.
+    Revocations,
 }
 
 impl Transport {

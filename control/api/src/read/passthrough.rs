@@ -26,6 +26,7 @@ pub(super) fn passages(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findin
         "has no place here: TLS ends at the service; to end it here, write `protocol: tcp` or `http`",
         findings,
     );
+    keys.refuse(&["quota", "cors"], "is about HTTP requests; a tls-passthrough listener sees none", findings);
     keys.need(&["hosts", "to"], "a tls-passthrough listener", findings);
     let secure = secure(scope);
     let Some(node) = keys.node("hosts", findings) else {

@@ -72,7 +72,7 @@ static METRICS: &[Metric] = &[
     counter("ringway_policy_refused", "Requests and connections that a rule refused, or would have refused (dry-run)", refusals),
     counter("ringway_quota_refused", "Requests that a quota refused", quotas),
     counter("ringway_identity_requests", "Requests by the client's identity and the service, up to 1024 pairs", pairs),
-    gauge("ringway_certificate_expiry_days", "Days until a certificate, or the first of a bundle, ends", certificates),
+    gauge("ringway_certificate_expiry_days", "Days until a certificate, the first of a bundle, or a list of revoked ones ends", certificates),
     counter("ringway_certificate_reloads", "Changes of the files that the configuration names", |from, out| {
         let results = [("applied", from.certificates_applied), ("refused", from.certificates_refused)];
         results.iter().try_for_each(|(result, count)| counts(out, &[("result", result)], *count))

@@ -181,6 +181,7 @@ pub(super) fn certificates(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
         let kind = match certificate.kind {
             CertificateKind::Own => "own",
             CertificateKind::Trust => "trust",
+            CertificateKind::Revocations => "crl",
         };
         let labels = [("name", &*certificate.name), ("kind", kind), ("subject", &*certificate.subject)];
         let days = (certificate.not_after_s as f64 - from.now_s as f64) / 86_400.0;
