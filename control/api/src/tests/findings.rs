@@ -255,6 +255,7 @@ fn quotas() {
         "{ address: 127.0.0.1:1, routes: [{ to: s }], quota: { requests: 1/s, per: identity } }",
         "{ address: 127.0.0.1:1, tls: { certificates: [ { certificate: a, key: b } ] }, routes: [{ to: s }], quota: { requests: 1/s, per: identity } }",
         "{ address: 127.0.0.1:1, protocol: tcp, to: s, quota: { requests: 1/s } }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: s, quota: { requests: 1/s }, cors: {} }",
     ];
     insta::assert_snapshot!("quotas_where_they_cannot_count", page(&cases, with_listener));
 }
