@@ -2,12 +2,11 @@
 
 use super::credential::digest_of;
 use super::ticket::Tickets;
-use super::trust::Verifier;
-use super::{Clock, Credential, Expect, TicketKeys, Trust};
+use super::verifier::Verifier;
+use super::{Clock, Credential, Expect, Narrow, TicketKeys, Trust, aside};
+use rustls::ServerConfig;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, SupportedProtocolVersion};
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -61,11 +60,19 @@ impl Server {
     /// # Errors
     /// What does not go together.
     pub fn new(settings: ServerSettings) -> Result<Server, String> {
+        Server::narrowed(settings, Narrow::default())
+    }
+
+    /// Makes a server of settings that knows less than we do.
+    ///
+    /// # Errors
+    /// What does not go together.
+    pub fn narrowed(settings: ServerSettings, narrow: Narrow) -> Result<Server, String> {
         let ServerSettings { certificates, clients, trust, expect, alpn, tickets, clock } = settings;
         if certificates.is_empty() {
             return Err("needs a certificate".to_owned());
         }
-        let provider = super::provider();
+        let provider = narrow.provider();
         let clients_part = [clients as u8];
         let expected = format!("{expect:?}");
         let trusted = trust.as_ref().map(Trust::digest).unwrap_or_default();
@@ -76,9 +83,8 @@ impl Server {
         let keys = tickets.iter().map(|keys| &keys.current[..]);
         let digest = digest_of(digests.iter().map(|digest| &digest[..]).chain([&settings[..]]).chain(keys));
         let chooser = Arc::new(Chooser::new(certificates));
-        let versions: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
         let builder = ServerConfig::builder_with_details(provider.clone(), Arc::new(clock.clone()))
-            .with_protocol_versions(versions)
+            .with_protocol_versions(narrow.versions())
             .map_err(|error| error.to_string())?;
         let builder = match (clients, &trust) {
             (Clients::None, _) => builder.with_no_client_auth(),
@@ -95,7 +101,7 @@ impl Server {
         config.enable_secret_extraction = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;
-        match tickets.and_then(|keys| Tickets::new(&keys, &settings)) {
+        match tickets.and_then(|keys| Tickets::new(&keys, &settings, clock.clone())) {
             Some(tickets) => {
                 config.ticketer = Arc::new(tickets);
                 config.send_tls13_tickets = 1;
@@ -171,19 +177,9 @@ impl Chooser {
     }
 }
 
-thread_local! {
-    /// The name that the hello asked for which rustls has just read: this interface of rustls tells it nobody else.
-    static ASKED: Cell<Option<Box<str>>> = const { Cell::new(None) };
-}
-
-/// The name that the hello asked for, once, when one was read on this thread since the last call.
-pub(super) fn asked() -> Option<Box<str>> {
-    ASKED.take()
-}
-
 impl ResolvesServerCert for Chooser {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        ASKED.set(hello.server_name().map(Box::from));
+        aside::asks(hello.server_name());
         let number = hello.server_name().map_or(0, |name| self.choose(name.as_bytes()));
         self.keys.get(number).map(|key| key.key().clone())
     }
