@@ -16,7 +16,21 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("dataplane/flow", &["ring", "wire", "plan", "balance"]),
     ("dataplane/agent", &["*"]),
     ("dataplane", &["*"]),
-    ("control/api", &["wire", "granit-parser", "serde", "envoy-types", "prost", "regex-syntax"]),
+    (
+        "control/api",
+        &[
+            "wire",
+            "granit-parser",
+            "serde",
+            "envoy-types",
+            "prost",
+            "regex-syntax",
+            "tonic",
+            "tonic-prost",
+            "tonic-prost-build",
+            "protox",
+        ],
+    ),
     ("bench", &["*", "-agent", "-flow", "-plan"]),
 ];
 

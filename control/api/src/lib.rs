@@ -7,6 +7,7 @@
 mod finding;
 mod keys;
 mod model;
+pub mod pb;
 mod process;
 mod read;
 mod resources;
@@ -24,6 +25,7 @@ pub use model::*;
 pub use process::{Process, process};
 pub use prost;
 pub use resources::Resources;
+pub use tonic;
 pub use translate::{address::read as read_address, translate};
 
 /// Reads and checks a document. `file` is only the name that findings carry, and the place that relative paths

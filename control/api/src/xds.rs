@@ -12,6 +12,10 @@ pub const ROUTE_CONFIGURATION: &str = "type.googleapis.com/envoy.config.route.v3
 pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 /// EDS resources.
 pub const CLUSTER_LOAD_ASSIGNMENT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+/// SDS resources.
+pub const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+/// `pb::Rejected` in the details of a NACK.
+pub const REJECTED: &str = "type.googleapis.com/ringway.v1.Rejected";
 
 /// The network filter of an http listener.
 pub const HTTP_CONNECTION_MANAGER: &str =
