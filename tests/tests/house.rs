@@ -25,6 +25,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "envoy-types",
             "prost",
             "regex-syntax",
+            "crypto",
             "tonic",
             "tonic-prost",
             "tonic-prost-build",

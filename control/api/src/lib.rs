@@ -4,8 +4,10 @@
 //! All errors of a document are found in one go, each with line, column and what would be right.
 #![forbid(unsafe_code)]
 
+mod canonical;
 mod finding;
 mod keys;
+pub mod mesh;
 mod model;
 pub mod pb;
 mod process;
@@ -26,7 +28,7 @@ pub use finding::Finding;
 pub use model::*;
 pub use process::{Process, process};
 pub use prost;
-pub use resources::Resources;
+pub use resources::{Packed, Resources};
 pub use tonic;
 pub use translate::{address::read as read_address, translate};
 
