@@ -13,6 +13,8 @@ pub mod pb;
 mod process;
 mod read;
 mod resources;
+pub mod settings;
+pub mod token;
 mod translate;
 mod tree;
 mod values;
