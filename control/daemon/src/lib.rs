@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | `store` | what must not be lost: documents as numbered versions, records of who holds which certificate |
+//! | `snapshot` | what the proxies of each group are to have |
 //! | `settings` | the daemon's file and command line |
 //! | `admin` | `/ready` and `/metrics` |
 //! | `encode` | bytes as text, digests, random bytes |
@@ -13,6 +14,7 @@ mod admin;
 mod encode;
 mod run;
 mod settings;
+pub mod snapshot;
 pub mod store;
 mod tell;
 
