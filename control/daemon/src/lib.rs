@@ -3,6 +3,8 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | `store` | what must not be lost: documents as numbered versions, records of who holds which certificate |
+//! | `authority` | who may be whom: roots, leaves, tokens, proxies, operators, edge certificates |
+//! | `files` | files that only the daemon reads |
 //! | `settings` | the daemon's file and command line |
 //! | `admin` | `/ready` and `/metrics` |
 //! | `encode` | bytes as text, digests, random bytes |
@@ -10,7 +12,9 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+pub mod authority;
 mod encode;
+mod files;
 mod run;
 mod settings;
 pub mod store;
