@@ -8,6 +8,9 @@
 //! | `settings` | the daemon's file and command line |
 //! | `admin` | `/ready` and `/metrics` |
 //! | `encode` | bytes as text, digests, random bytes |
+//! | `server` | gRPC over TLS: what proxies and operators call |
+//! | `state` | what all modules share |
+//! | `metrics` | what is counted |
 //! | `tell` | what people are told |
 #![forbid(unsafe_code)]
 
@@ -15,8 +18,11 @@ mod admin;
 pub mod authority;
 mod encode;
 mod files;
+mod metrics;
 mod run;
+mod server;
 mod settings;
+pub mod state;
 pub mod store;
 mod tell;
 

@@ -58,6 +58,11 @@ impl PeerCertificate {
         Some(PeerCertificate { fingerprint: issue::fingerprint(der), common_name, uri, not_after_ms })
     }
 
+    /// Who holds it: the id of a proxy, or an operator's name behind `operator `.
+    pub(crate) fn holder(&self) -> String {
+        self.operator().map_or_else(|| self.common_name.clone(), operator_holder)
+    }
+
     /// The operator that it names; proxies cannot have such an identity.
     fn operator(&self) -> Option<&str> {
         let (_, path) = self.uri.strip_prefix("spiffe://")?.split_once('/')?;
@@ -157,6 +162,11 @@ impl Caller {
             }
         }
     }
+}
+
+/// As [`PeerCertificate::holder`] says it; no proxy's id has a space.
+pub(super) fn operator_holder(name: &str) -> String {
+    format!("operator {name}")
 }
 
 fn find<'c>(certificates: &'c [Certificate], shown: &PeerCertificate) -> Option<&'c Certificate> {

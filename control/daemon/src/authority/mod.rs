@@ -23,7 +23,7 @@ mod tests;
 
 pub use caller::{Caller, Peer, PeerCertificate};
 pub use issue::Certificate;
-pub use operators::{Operator, Role};
+pub use operators::{Credential, Operator, Role};
 pub use proxies::{Issued, Proxy};
 pub use rotation::{Stage, Step};
 pub use secrets::SecretInfo;
@@ -33,13 +33,13 @@ pub(crate) use issue::LEAF_LIFE;
 pub(crate) use seal::{Source, VARIABLE};
 
 use crate::store::{Failure, Store};
-use issue::{Intermediate, Leaf, ProvenKey, Subject};
+use issue::{Leaf, ProvenKey, Subject};
 use rcgen::PublicKeyData;
 use roots::Held;
 use seal::Seal;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, broadcast, watch};
 
 /// Half an outage of a week: a proxy whose certificate expired while there was no daemon may renew it for so long after.
 pub(crate) const GRACE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
@@ -109,6 +109,8 @@ pub struct Authority {
     /// Joins one after the other: they meet at the same tokens.
     joining: Mutex<()>,
     changes: watch::Sender<u64>,
+    /// Has the holders (see [`PeerCertificate::holder`]) whose certificates count no more.
+    gone: broadcast::Sender<String>,
 }
 
 impl std::fmt::Debug for Authority {
@@ -126,7 +128,8 @@ impl Authority {
         let seal = Seal::open(&store, source).await?;
         let held = Arc::new(Held::open(&store, &seal, now_ms).await?);
         let (changes, _) = watch::channel(0);
-        Ok(Authority { store, seal, held: RwLock::new(held), joining: Mutex::default(), changes })
+        let (gone, _) = broadcast::channel(256);
+        Ok(Authority { store, seal, held: RwLock::new(held), joining: Mutex::default(), changes, gone })
     }
 
     /// All roots that are trusted, PEM, the oldest first.
@@ -134,9 +137,19 @@ impl Authority {
         self.held().roots().bundle()
     }
 
+    /// When the first of the roots expires, milliseconds since 1970.
+    pub fn root_not_after_ms(&self) -> u64 {
+        self.held().roots().list.iter().map(|root| root.not_after_ms).min().unwrap_or(0)
+    }
+
     /// Changes when roots or edge certificates did; look again at [`Authority::bundle`] and [`Authority::secrets`].
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Hears of holders whose certificates count no more from now on.
+    pub(crate) fn gone(&self) -> broadcast::Receiver<String> {
+        self.gone.subscribe()
     }
 
     /// Takes over what stands in the store, and makes new intermediates when they are old. True when something changed.

@@ -1,5 +1,6 @@
 //! Operators: people and programs with a certificate and a role. The role stands in the record, not in the certificate.
 
+use super::caller::operator_holder;
 use super::proxies::{in_use, is_newer};
 use super::{Authority, Certificate, ProvenKey, Refusal, Subject, issue, keep};
 use crate::files;
@@ -106,7 +107,14 @@ impl Authority {
         let key = ProvenKey::read(csr)?;
         let operator =
             Operator { name: name.to_owned(), role, author: author.to_owned(), certificates: Vec::new(), seen: None };
-        self.certify(operator, &key.key, Change::new(), trust_domain, now_ms).await
+        let made = self.certify(operator, &key.key, Change::new(), trust_domain, now_ms).await?;
+        self.took_from(name);
+        Ok(made)
+    }
+
+    /// Connections of an operator with an earlier certificate end. Nobody may be connected.
+    fn took_from(&self, name: &str) {
+        let _ = self.gone.send(operator_holder(name));
     }
 
     /// Another certificate for an operator who showed who it is.
@@ -145,6 +153,7 @@ impl Authority {
             return Err(Refusal::Missing(format!("there is no operator `{name}`")));
         }
         self.store.commit(Change::new().delete(place(name))).await?;
+        self.took_from(name);
         Ok(())
     }
 
@@ -193,7 +202,10 @@ impl Authority {
     ) -> Result<(), Refusal> {
         files::make_folder(folder).map_err(Refusal::Broken)?;
         let write = |name: &str, bytes: &[u8]| files::write(&folder.join(name), bytes).map_err(Refusal::Broken);
-        write("daemon", format!("{daemon}\n").as_bytes())?;
+        let daemon = format!("{daemon}\n");
+        if std::fs::read(folder.join("daemon")).ok().as_deref() != Some(daemon.as_bytes()) {
+            write("daemon", daemon.as_bytes())?;
+        }
         let text = std::fs::read_to_string(folder.join("admin.key")).ok();
         let key = match text.and_then(|text| KeyPair::from_pem(&text).ok()) {
             Some(key) => key,

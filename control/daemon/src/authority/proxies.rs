@@ -119,6 +119,8 @@ impl Authority {
             return Err(Refusal::Missing(format!("there is no proxy `{id}`; `ringwayctl status` shows all")));
         }
         self.store.commit(Change::new().delete(place(id))).await?;
+        // Nobody may be connected.
+        let _ = self.gone.send(id.to_owned());
         Ok(())
     }
 
