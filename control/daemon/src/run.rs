@@ -81,9 +81,14 @@ async fn keep(daemon: Arc<Daemon>, configs: watch::Sender<Arc<ServerConfig>>) {
     const LOOK: Duration = Duration::from_secs(60);
     let half_ms = authority::LEAF_LIFE.as_millis() as u64 / 2;
     let mut store = daemon.store.watch();
+    let mut trust = daemon.authority.changes();
     let (mut made_ms, mut trust_domain, mut looked_ms) = (now_ms(), daemon.trust_domain(), now_ms());
     loop {
-        let _ = tokio::time::timeout(LOOK, store.changed()).await;
+        let mut trusts = tokio::select! {
+            _ = store.changed() => false,
+            _ = trust.changed() => true,
+            () = tokio::time::sleep(LOOK) => false,
+        };
         let now_ms = now_ms();
         let minute = now_ms > looked_ms + LOOK.as_millis() as u64;
         if let Err(failure) = daemon.read_document().await {
@@ -93,6 +98,13 @@ async fn keep(daemon: Arc<Daemon>, configs: watch::Sender<Arc<ServerConfig>>) {
             tell::tell(refusal);
             false
         });
+        trusts |= changed || trust.has_changed().unwrap_or(false);
+        if trusts {
+            trust.mark_unchanged();
+            if let Err(refusal) = daemon.read_trust().await {
+                tell::tell(refusal);
+            }
+        }
         let moved = daemon.trust_domain() != trust_domain;
         if changed || moved || now_ms > made_ms + half_ms {
             match own_config(&daemon) {
