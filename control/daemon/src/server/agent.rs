@@ -78,7 +78,8 @@ async fn session(
                 // One that is too slow to take it is told with its next report.
                 let _ = orders.try_send(Ok(order));
             }
-            Ok(_) => {}
+            Ok(true) => {}
+            Ok(false) => told_ms = 0,
             Err(refusal) => {
                 let _ = orders.try_send(Err(refusal.into()));
                 return;
