@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | `store` | what must not be lost: documents as numbered versions, records of who holds which certificate |
+//! | `snapshot` | what the proxies of each group are to have |
 //! | `authority` | who may be whom: roots, leaves, tokens, proxies, operators, edge certificates |
 //! | `files` | files that only the daemon reads |
 //! | `settings` | the daemon's file and command line |
@@ -22,6 +23,7 @@ mod metrics;
 mod run;
 mod server;
 mod settings;
+pub mod snapshot;
 pub mod state;
 pub mod store;
 mod tell;

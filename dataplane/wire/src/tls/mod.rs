@@ -16,6 +16,7 @@ mod failure;
 mod record;
 mod server;
 mod session;
+mod suite;
 #[cfg(test)]
 mod tests;
 mod ticket;
@@ -26,6 +27,7 @@ pub use credential::Credential;
 pub use failure::Failure;
 pub use server::{Clients, Server, ServerSettings};
 pub use session::{Handshake, HandshakeState, Opened, Peer, Session};
+pub use suite::{Narrow, Suite};
 pub use ticket::TicketKeys;
 pub use trust::{Expect, Trust};
 

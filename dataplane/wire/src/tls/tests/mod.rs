@@ -3,6 +3,7 @@
 mod hello;
 mod refusals;
 mod resumption;
+mod suite;
 mod support;
 
 use super::*;
