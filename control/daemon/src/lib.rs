@@ -5,6 +5,7 @@
 //! | `store` | what must not be lost: documents as numbered versions, records of who holds which certificate |
 //! | `snapshot` | what the proxies of each group are to have |
 //! | `authority` | who may be whom: roots, leaves, tokens, proxies, operators, edge certificates |
+//! | `credentials` | what operators ask for about certificates |
 //! | `files` | files that only the daemon reads |
 //! | `settings` | the daemon's file and command line |
 //! | `admin` | `/ready` and `/metrics` |
@@ -17,6 +18,7 @@
 
 mod admin;
 pub mod authority;
+pub mod credentials;
 mod encode;
 mod files;
 mod metrics;

@@ -2,6 +2,7 @@
 
 use crate::authority::{Authority, Caller, Peer, Refusal, Source, VARIABLE};
 use crate::metrics::Metrics;
+use crate::server::connected::Connected;
 use crate::settings::Settings;
 use crate::store::documents::Version;
 use crate::store::{Failure, Store};
@@ -21,6 +22,8 @@ pub struct Daemon {
     /// Who may be whom.
     pub authority: Authority,
     pub(crate) metrics: Metrics,
+    /// Who has a connection with a certificate.
+    pub(crate) connected: Connected,
     settings: Settings,
     /// Where proxies find daemons.
     daemons: Vec<String>,
@@ -52,8 +55,9 @@ impl Daemon {
         let opened = Authority::open(store.clone(), &source, now_ms()).await;
         let authority = opened.map_err(|refusal| refusal.to_string())?;
         let daemons = settings.daemons(bound);
-        let (metrics, (in_force, _)) = (Metrics::default(), watch::channel(None));
-        let daemon = Arc::new(Daemon { store, authority, metrics, settings, daemons, in_force });
+        let (metrics, connected) = (Metrics::default(), Connected::default());
+        let (in_force, _) = watch::channel(None);
+        let daemon = Arc::new(Daemon { store, authority, metrics, connected, settings, daemons, in_force });
         daemon.read_document().await.map_err(|failure| failure.to_string())?;
         daemon.keep_local_operator().await.map_err(|refusal| refusal.to_string())?;
         Ok(daemon)

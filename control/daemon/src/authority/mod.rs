@@ -109,6 +109,8 @@ pub struct Authority {
     /// Joins one after the other: they meet at the same tokens.
     joining: Mutex<()>,
     refreshing: Mutex<()>,
+    /// Writes the local operator's files.
+    writing: Mutex<()>,
     changes: watch::Sender<u64>,
     /// Has the holders (see [`PeerCertificate::holder`]) whose certificates count no more.
     gone: broadcast::Sender<String>,
@@ -130,13 +132,19 @@ impl Authority {
         let held = Arc::new(Held::open(&store, &seal, now_ms).await?);
         let (changes, _) = watch::channel(0);
         let (gone, _) = broadcast::channel(256);
-        let (held, joining, refreshing) = (RwLock::new(held), Mutex::default(), Mutex::default());
-        Ok(Authority { store, seal, held, joining, refreshing, changes, gone })
+        let held = RwLock::new(held);
+        let (joining, refreshing, writing) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok(Authority { store, seal, held, joining, refreshing, writing, changes, gone })
     }
 
     /// All roots that are trusted, PEM, the oldest first.
     pub fn bundle(&self) -> String {
         self.held().roots().bundle()
+    }
+
+    /// The ids of all roots that are trusted, the oldest first, and when they expire, milliseconds since 1970.
+    pub fn roots(&self) -> Vec<(String, u64)> {
+        self.held().roots().list.iter().map(|root| (root.id.clone(), root.not_after_ms)).collect()
     }
 
     /// When the first of the roots expires, milliseconds since 1970.

@@ -22,15 +22,15 @@ use tonic::{Code, Status};
 const HOUR_MS: u64 = 3_600_000;
 
 /// A daemon that answers.
-struct Running {
-    _folder: TempDir,
-    daemon: Arc<Daemon>,
+pub(crate) struct Running {
+    pub(crate) folder: TempDir,
+    pub(crate) daemon: Arc<Daemon>,
     address: SocketAddr,
     configs: watch::Receiver<Arc<rustls::ServerConfig>>,
 }
 
 impl Running {
-    async fn start() -> Running {
+    pub(crate) async fn start() -> Running {
         Running::on(tempfile::tempdir().unwrap()).await
     }
 
@@ -43,7 +43,7 @@ impl Running {
         let (sender, configs) = watch::channel(own_config(&daemon).unwrap());
         tokio::spawn(keep(daemon.clone(), sender));
         tokio::spawn(super::serve(daemon.clone(), listener, configs.clone(), std::future::pending()));
-        Running { _folder: folder, daemon, address, configs }
+        Running { folder, daemon, address, configs }
     }
 
     async fn token(&self) -> String {
@@ -62,11 +62,11 @@ impl Running {
         Ok(AgentClient::new(channel))
     }
 
-    async fn client(&self, own: Option<(&[u8], &str)>) -> AgentClient<Channel> {
+    pub(crate) async fn client(&self, own: Option<(&[u8], &str)>) -> AgentClient<Channel> {
         self.try_client(own, &self.daemon.authority.bundle()).await.unwrap()
     }
 
-    async fn join(&self, key: &KeyPair) -> pb::Issued {
+    pub(crate) async fn join(&self, key: &KeyPair) -> pb::Issued {
         let request = join_request(&self.token().await, key);
         self.client(None).await.join(request).await.unwrap().into_inner()
     }
@@ -82,7 +82,7 @@ async fn token_of(authority: &Authority, now_ms: u64) -> String {
     authority.create_token(new, now_ms).await.unwrap().1
 }
 
-fn csr(key: &KeyPair) -> Vec<u8> {
+pub(crate) fn csr(key: &KeyPair) -> Vec<u8> {
     CertificateParams::default().serialize_request(key).unwrap().der().to_vec()
 }
 
@@ -90,12 +90,12 @@ fn join_request(token: &str, key: &KeyPair) -> pb::JoinRequest {
     pb::JoinRequest { token: token.to_owned(), csr: csr(key), name: "host".to_owned(), clock_ms: now_ms() }
 }
 
-fn renew_request(key: &KeyPair) -> pb::RenewRequest {
+pub(crate) fn renew_request(key: &KeyPair) -> pb::RenewRequest {
     pb::RenewRequest { csr: csr(key), clock_ms: now_ms() }
 }
 
 /// A session, and its end that reports are put in.
-async fn session(
+pub(crate) async fn session(
     client: &mut AgentClient<Channel>,
 ) -> Result<(mpsc::Sender<pb::Report>, tonic::Streaming<pb::Order>), Status> {
     let (reports, stream) = mpsc::channel(4);
@@ -104,7 +104,7 @@ async fn session(
     Ok((reports, orders))
 }
 
-async fn within<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), what).await.expect("in time")
 }
 
