@@ -7,6 +7,7 @@
 //! | `xds` | ADS: telling each proxy what changed |
 //! | `collect` | what proxies tell: that they are there, how far they are, where they listen |
 //! | `authority` | who may be whom: roots, leaves, tokens, proxies, operators, edge certificates |
+//! | `credentials` | what operators ask for about certificates |
 //! | `files` | files that only the daemon reads |
 //! | `settings` | the daemon's file and command line |
 //! | `admin` | `/ready` and `/metrics` |
@@ -20,6 +21,7 @@
 mod admin;
 pub mod authority;
 pub mod collect;
+pub mod credentials;
 mod encode;
 mod files;
 mod metrics;

@@ -3,6 +3,7 @@
 use crate::authority::{Authority, Caller, Peer, Refusal, Source, VARIABLE};
 use crate::collect::{Fleet, Places};
 use crate::metrics::Metrics;
+use crate::server::connected::Connected;
 use crate::settings::Settings;
 use crate::snapshot::Snapshots;
 use crate::store::documents::Version;
@@ -29,6 +30,8 @@ pub struct Daemon {
     pub(crate) metrics: Metrics,
     /// Documents are taken one after the other.
     reading: Mutex<()>,
+    /// Who has a connection with a certificate.
+    pub(crate) connected: Connected,
     settings: Settings,
     /// Where proxies find daemons.
     daemons: Vec<String>,
@@ -60,13 +63,14 @@ impl Daemon {
         let opened = Authority::open(store.clone(), &source, now_ms()).await;
         let authority = opened.map_err(|refusal| refusal.to_string())?;
         let daemons = settings.daemons(bound);
-        let (metrics, (in_force, _)) = (Metrics::default(), watch::channel(None));
+        let (metrics, connected) = (Metrics::default(), Connected::default());
+        let (in_force, _) = watch::channel(None);
         let snapshots = Arc::new(Snapshots::default());
         // Nobody is told anything before all of it is there.
         let places = Places::start(store.clone(), snapshots.clone()).await.map_err(|failure| failure.to_string())?;
-        let fleet = Fleet::new(places);
-        let reading = Mutex::default();
-        let daemon = Daemon { store, authority, snapshots, fleet, metrics, reading, settings, daemons, in_force };
+        let (fleet, reading) = (Fleet::new(places), Mutex::default());
+        let daemon =
+            Daemon { store, authority, snapshots, fleet, metrics, connected, reading, settings, daemons, in_force };
         let daemon = Arc::new(daemon);
         daemon.read_trust().await.map_err(|refusal| refusal.to_string())?;
         daemon.read_document().await.map_err(|failure| failure.to_string())?;

@@ -89,7 +89,11 @@ async fn attend(
         }
         let waits = now_ms < told_ms + RENEWING.as_millis() as u64;
         order.renew = match wants {
-            Ok(wants) => wants && !waits,
+            Ok(true) => !waits,
+            Ok(false) => {
+                told_ms = 0;
+                false
+            }
             Err(refusal) => {
                 let _ = orders.try_send(Err(refusal.into()));
                 return;

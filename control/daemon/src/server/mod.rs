@@ -2,11 +2,12 @@
 //! method looks who calls (`Daemon::caller`).
 
 mod agent;
+pub(crate) mod connected;
 mod connection;
 mod tls;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::state::Daemon;
 use crate::xds;
@@ -18,7 +19,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
@@ -80,10 +81,10 @@ fn accept(daemon: Arc<Daemon>, listener: TcpListener, configs: Configs) -> mpsc:
             };
             let (daemon, ready, config) = (daemon.clone(), ready.clone(), configs.borrow().clone());
             tokio::spawn(async move {
-                match tokio::time::timeout(HANDSHAKE, handshake(&daemon, socket, config)).await {
+                match tokio::time::timeout(HANDSHAKE, handshake(&daemon, socket, config, place)).await {
                     Ok(Some(connection)) => {
                         // The server may be gone.
-                        let _ = ready.send(connection.holding(place)).await;
+                        let _ = ready.send(connection).await;
                     }
                     Ok(None) | Err(_) => {
                         daemon.metrics.handshake_failures.inc();
@@ -95,11 +96,16 @@ fn accept(daemon: Arc<Daemon>, listener: TcpListener, configs: Configs) -> mpsc:
     connections
 }
 
-async fn handshake(daemon: &Daemon, socket: TcpStream, config: Arc<ServerConfig>) -> Option<Connection> {
+async fn handshake(
+    daemon: &Daemon,
+    socket: TcpStream,
+    config: Arc<ServerConfig>,
+    place: OwnedSemaphorePermit,
+) -> Option<Connection> {
     let address = socket.peer_addr().ok()?;
     socket.set_nodelay(true).ok()?;
     let stream = TlsAcceptor::from(config).accept(socket).await.ok()?;
-    Connection::new(stream, address, daemon.authority.gone())
+    Connection::new(daemon, stream, address, place)
 }
 
 pub(crate) use tls::config;
