@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     connections: Gauge,
     version: Gauge,
     root_not_after: Gauge,
+    issuing_not_after: Gauge,
 }
 
 impl Default for Metrics {
@@ -48,6 +49,8 @@ impl Default for Metrics {
         let connections = gauge("connections", None, "Connections of proxies and operators that showed a certificate");
         let version = gauge("version", None, "The version in force; 0 before the first");
         let root_not_after = gauge("root_not_after", Some(Unit::Seconds), "When the first root expires, since 1970");
+        let issuing_not_after =
+            gauge("issuing_not_after", Some(Unit::Seconds), "When what issues certificates expires, since 1970");
         Metrics {
             registry,
             joins,
@@ -58,6 +61,7 @@ impl Default for Metrics {
             connections,
             version,
             root_not_after,
+            issuing_not_after,
         }
     }
 }
@@ -68,8 +72,9 @@ impl Metrics {
         self.connections.set(i64::try_from(daemon.connected.count()).unwrap_or(i64::MAX));
         let version = daemon.in_force().borrow().as_ref().map_or(0, |now| now.version.number);
         self.version.set(i64::try_from(version).unwrap_or(i64::MAX));
-        let seconds = daemon.authority.root_not_after_ms() / 1000;
-        self.root_not_after.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        let seconds = |ms: u64| i64::try_from(ms / 1000).unwrap_or(i64::MAX);
+        self.root_not_after.set(seconds(daemon.authority.root_not_after_ms()));
+        self.issuing_not_after.set(seconds(daemon.authority.issuing_not_after_ms()));
         let mut page = String::new();
         // Writing to a String does not fail.
         let _ = encode(&mut page, &self.registry);

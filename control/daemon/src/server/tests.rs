@@ -201,7 +201,7 @@ async fn absent_since(folder: &Path, hours: u64) -> (KeyPair, String) {
     let then_ms = now_ms() - hours * HOUR_MS;
     let store = Store::open(folder).unwrap();
     let source = Source { default: folder.join("store.key"), ..Source::default() };
-    let authority = Authority::open(store, &source, then_ms).await.unwrap();
+    let authority = Authority::open(store, &source, None, then_ms).await.unwrap();
     let key = KeyPair::generate().unwrap();
     let token = token_of(&authority, then_ms).await;
     let issued = authority.join(&token, &csr(&key), "", then_ms).await.unwrap();
