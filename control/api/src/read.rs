@@ -36,8 +36,10 @@ struct Scope<'t> {
     services: &'t [Entry],
     /// The services that all groups of a mesh share.
     shared: &'t [Entry],
-    /// The names of all of them.
+    /// The names of `services`.
     names: HashSet<&'t str>,
+    /// The names of `shared`.
+    shared_names: Option<&'t HashSet<&'t str>>,
     /// Who this proxy is.
     identity: Option<Identity>,
     /// The groups, where the document is a mesh's.
@@ -57,7 +59,7 @@ pub(crate) fn document(root: &Node, file: &str, findings: &mut Findings) -> Opti
     let services = services.map_or(&[][..], |n| keys::entries(n, "`services`", findings));
     let names = services.iter().map(|s| s.key.as_str()).collect();
     let identity = keys.read("identity", findings, |n, f| tls::identity(n, file, f));
-    let scope = Scope { file, services, shared: &[], names, identity, mesh: None };
+    let scope = Scope { file, services, shared: &[], names, shared_names: None, identity, mesh: None };
     let limits = keys.read("limits", findings, process::limits).unwrap_or_default();
     let admin = keys.read("admin", findings, |n, f| process::admin(n, file, f));
     let listeners = keys.node("listeners", findings);
@@ -145,7 +147,7 @@ fn targets(node: &Node, scope: &Scope<'_>, findings: &mut Findings) -> Option<Ve
 }
 
 fn known_service(name: &str, at: At, scope: &Scope<'_>, findings: &mut Findings) -> Option<String> {
-    if scope.names.contains(name) {
+    if scope.names.contains(name) || scope.shared_names.is_some_and(|names| names.contains(name)) {
         return Some(name.to_owned());
     }
     // Names are compared with a bounded number of others, and only for findings that are shown.

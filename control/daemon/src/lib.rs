@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | `store` | what must not be lost: documents as numbered versions, records of who holds which certificate |
 //! | `snapshot` | what the proxies of each group are to have |
+//! | `xds` | ADS: telling each proxy what changed |
+//! | `collect` | what proxies tell: that they are there, how far they are, where they listen |
 //! | `authority` | who may be whom: roots, leaves, tokens, proxies, operators, edge certificates |
 //! | `credentials` | what operators ask for about certificates |
 //! | `files` | files that only the daemon reads |
@@ -18,6 +20,7 @@
 
 mod admin;
 pub mod authority;
+pub mod collect;
 pub mod credentials;
 mod encode;
 mod files;
@@ -29,6 +32,7 @@ pub mod snapshot;
 pub mod state;
 pub mod store;
 mod tell;
+mod xds;
 
 pub use run::run;
 pub use settings::Given;

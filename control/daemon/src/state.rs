@@ -1,9 +1,11 @@
 //! What all of the daemon's modules share: the store, the authority, and the version in force.
 
 use crate::authority::{Authority, Caller, Peer, Refusal, Source, VARIABLE};
+use crate::collect::{Fleet, Places};
 use crate::metrics::Metrics;
 use crate::server::connected::Connected;
 use crate::settings::Settings;
+use crate::snapshot::Snapshots;
 use crate::store::documents::Version;
 use crate::store::{Failure, Store};
 use crate::{files, tell};
@@ -11,7 +13,7 @@ use api::mesh::Mesh;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use zeroize::Zeroizing;
 
 /// The daemon, as its modules and the services of its clients see it.
@@ -21,7 +23,13 @@ pub struct Daemon {
     pub store: Store,
     /// Who may be whom.
     pub authority: Authority,
+    /// What proxies are to have.
+    pub snapshots: Arc<Snapshots>,
+    /// Who is connected, and how far.
+    pub fleet: Arc<Fleet>,
     pub(crate) metrics: Metrics,
+    /// Documents are taken one after the other.
+    reading: Mutex<()>,
     /// Who has a connection with a certificate.
     pub(crate) connected: Connected,
     settings: Settings,
@@ -36,7 +44,7 @@ pub struct InForce {
     /// Its number, author and the like.
     pub version: Version,
     /// Its document.
-    pub mesh: Mesh,
+    pub mesh: Arc<Mesh>,
 }
 
 impl Daemon {
@@ -60,7 +68,14 @@ impl Daemon {
         let daemons = settings.daemons(bound);
         let (metrics, connected) = (Metrics::default(), Connected::default());
         let (in_force, _) = watch::channel(None);
-        let daemon = Arc::new(Daemon { store, authority, metrics, connected, settings, daemons, in_force });
+        let snapshots = Arc::new(Snapshots::default());
+        // Nobody is told anything before all of it is there.
+        let places = Places::start(store.clone(), snapshots.clone()).await.map_err(|failure| failure.to_string())?;
+        let (fleet, reading) = (Fleet::new(places), Mutex::default());
+        let daemon =
+            Daemon { store, authority, snapshots, fleet, metrics, connected, reading, settings, daemons, in_force };
+        let daemon = Arc::new(daemon);
+        daemon.read_trust().await.map_err(|refusal| refusal.to_string())?;
         daemon.read_document().await.map_err(|failure| failure.to_string())?;
         daemon.keep_local_operator().await.map_err(|refusal| refusal.to_string())?;
         Ok(daemon)
@@ -102,8 +117,16 @@ impl Daemon {
         self.authority.keep_local_operator(&folder, &daemon, &trust_domain, now_ms()).await
     }
 
+    /// Takes over roots and edge certificates.
+    pub(crate) async fn read_trust(&self) -> Result<(), Refusal> {
+        let secrets = self.authority.secrets().await?;
+        self.snapshots.trust(self.authority.bundle().into_bytes(), secrets);
+        Ok(())
+    }
+
     /// Reads the document in force, if it is another than the one that is held.
     pub(crate) async fn read_document(&self) -> Result<(), Failure> {
+        let _alone = self.reading.lock().await;
         let Some(head) = self.store.head().await? else { return Ok(()) };
         if self.in_force.borrow().as_ref().is_some_and(|now| now.version.number == head.number) {
             return Ok(());
@@ -113,6 +136,8 @@ impl Daemon {
         let text = self.store.document(&version).await?;
         match api::mesh::load(&text, &format!("version {}", version.number)) {
             Ok(mesh) => {
+                let mesh = Arc::new(mesh);
+                self.snapshots.put_in_force(version.number, mesh.clone());
                 self.in_force.send_replace(Some(Arc::new(InForce { version, mesh })));
             }
             // It was checked before it was pushed: another version of this program was less strict.

@@ -10,6 +10,8 @@ mod tls;
 pub(crate) mod tests;
 
 use crate::state::Daemon;
+use crate::xds;
+use api::envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use api::pb::agent_server::AgentServer;
 use connection::Connection;
 use rustls::ServerConfig;
@@ -54,6 +56,7 @@ pub(crate) async fn serve(
         .http2_keepalive_interval(Some(ALIVE))
         .http2_keepalive_timeout(Some(ANSWER))
         .max_concurrent_streams(MOST_STREAMS)
+        .add_service(AggregatedDiscoveryServiceServer::new(xds::Service::new(daemon.clone())))
         .add_service(AgentServer::new(agent::Service::new(daemon)))
         .serve_with_incoming_shutdown(connections, end)
         .await
