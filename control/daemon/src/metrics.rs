@@ -81,3 +81,43 @@ impl Metrics {
         page
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::server::tests::Running;
+    use std::collections::BTreeSet;
+
+    /// What is on deploy/DAEMON.md.
+    fn page() -> String {
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/DAEMON.md")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_page_names_every_metric_and_none_else() {
+        let running = Running::start().await;
+        let shown = running.daemon.metrics.page(&running.daemon);
+        let shown: BTreeSet<_> = shown
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split([' ', '{']).next())
+            .collect();
+        let page = page();
+        let named: BTreeSet<_> =
+            page.split('`').filter(|word| word.starts_with("ringwayd_") && !word.contains([' ', '\n'])).collect();
+        assert_eq!(shown, named);
+    }
+
+    #[test]
+    fn the_file_on_the_page_is_read_and_has_every_key() {
+        let page = page();
+        let (_, block) = page.split_once("```yaml\n").unwrap();
+        let (text, _) = block.split_once("```").unwrap();
+        let settings = api::settings::load(text, "DAEMON.md").unwrap();
+        assert_eq!(settings.trust_domain.as_deref(), Some("shop"));
+        let unknown = api::settings::load("x: 1", "f").unwrap_err()[0].message.clone();
+        for key in unknown.split('`').skip(3).step_by(2) {
+            assert!(text.contains(&format!("\n{key}:")) || text.starts_with(&format!("{key}:")), "{key}");
+        }
+        assert!(unknown.contains("`store-key`"), "{unknown}");
+    }
+}
