@@ -108,7 +108,7 @@ async fn debugging_an_authority_shows_no_key() {
     let place = Place::new().await;
     let printed = format!("{:?}", place.authority);
     assert!(
-        printed.len() < 600 && !printed.contains(&place.authority.held().roots().list[0].key.as_deref().unwrap()),
+        printed.len() < 600 && !printed.contains(place.authority.held().roots().list[0].key.as_deref().unwrap()),
         "{printed}"
     );
 }
