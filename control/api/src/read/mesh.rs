@@ -1,6 +1,7 @@
 //! A mesh document: groups of proxies, each with listeners, and the services that they share. The words inside are those
 //! of a file; what belongs to a process has no place here.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 use wire::spiffe::SpiffeId;
@@ -104,7 +105,18 @@ fn scope<'t>(
     let identity = Some(Identity { credential: Credential::Joined, trust: Trust::Mesh });
     let (names, shared_names, mesh) = (names_of(services), Some(shared_names), Some(groups));
     // Paths are read on other machines: nothing is relative to the operator's file.
-    Scope { file: "", services, shared, names, shared_names, identity, mesh }
+    Scope {
+        file: "",
+        services,
+        shared,
+        names,
+        shared_names,
+        identity,
+        mesh,
+        identities: Cell::new(false),
+        cors: Cell::new(false),
+        clients: Cell::new(0),
+    }
 }
 
 fn names_of(services: &[Entry]) -> HashSet<&str> {
@@ -285,6 +297,11 @@ fn same_tls(entry: &Entry, service: &Service, listener: Option<&Entry>, findings
     let tls = entry_of(&listener.node, "tls").map(|tls| &tls.node);
     let clients = tls.and_then(|tls| entry_of(tls, "clients")).map(|clients| &clients.node.value);
     let migrates = matches!(clients, Some(Value::Scalar { text, .. }) if text == "migrate");
+    let protocol = entry_of(&listener.node, "protocol").map(|protocol| &protocol.node.value);
+    if matches!(protocol, Some(Value::Scalar { text, .. }) if text == "tls-passthrough") {
+        // Whoever stands behind it ends the TLS.
+        return;
+    }
     // One whose `tls` could not be read has its finding already.
     let speaks = entry_of(&entry.node, "tls").is_some();
     if tls.is_some() && !speaks && !migrates {

@@ -49,7 +49,7 @@ impl Daemon {
     async fn written(&self) {
         let mut last = 0;
         let mut same = 0;
-        while same < 100 {
+        while same < 300 {
             let revision = *self.store.watch().borrow();
             same = if revision == last { same + 1 } else { 0 };
             last = revision;

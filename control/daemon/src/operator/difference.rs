@@ -191,7 +191,7 @@ fn halved(of: &str, what: &str, before: usize, left: usize) -> Option<String> {
 fn allows(listener: &Listener) -> usize {
     let routes = match &listener.protocol {
         Protocol::Http(http) => http.hosts.iter().flat_map(|host| &host.routes).map(|r| r.policy.allow.len()).sum(),
-        Protocol::Tcp(_) => 0,
+        Protocol::Tcp(_) | Protocol::Passthrough(_) => 0,
     };
     listener.policy.allow.len() + routes
 }
