@@ -23,6 +23,7 @@
 mod admin;
 mod agent;
 mod cores;
+mod daemon;
 mod difference;
 mod dns;
 mod explain;

@@ -12,7 +12,7 @@
 mod disk;
 mod wanted;
 
-pub(crate) use wanted::{Use, Wanted};
+pub(crate) use wanted::{Use, Wanted, tls_context};
 
 use disk::Seen;
 use std::collections::{BTreeMap, BTreeSet};
