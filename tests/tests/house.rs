@@ -25,17 +25,20 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "envoy-types",
             "prost",
             "regex-syntax",
+            "crypto",
             "tonic",
             "tonic-prost",
             "tonic-prost-build",
             "protox",
+            "base64",
         ],
     ),
+    ("control/daemon", &["*", "-ring", "-flow", "-agent"]),
     ("bench", &["*", "-agent", "-flow", "-plan"]),
 ];
 
 /// From the ground up: nobody names a room that stands to the right of its own.
-const UPWARDS: &[&str] = &["ring", "wire", "balance", "api", "plan", "flow", "agent", "ringway"];
+const UPWARDS: &[&str] = &["ring", "wire", "balance", "api", "plan", "flow", "agent", "ringway", "daemon"];
 
 /// What a file may have; those that have more are named, with how many, so that they do not grow unseen.
 const MOST_LINES: usize = 700;

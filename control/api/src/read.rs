@@ -1,7 +1,9 @@
 //! The tree as the model: one function a word of the language. Every value is checked where it is read, and what
 //! must agree with something else is checked as soon as both are known, so that each finding has its position.
 
+mod daemon;
 mod listener;
+mod mesh;
 mod policy;
 mod process;
 mod route;
@@ -20,31 +22,42 @@ use crate::{
 
 const DOCUMENT: Words = Words {
     what: "the document",
-    known: &["identity", "listeners", "services", "limits", "admin", "access-log", "cores"],
-    later: &["daemon", "trust-domain", "groups", "tls", "deny", "allow", "quota", "cors"],
+    known: &["identity", "listeners", "services", "limits", "admin", "access-log", "cores", "daemon"],
+    later: &["tls", "deny", "allow", "quota", "cors"],
 };
+
+pub(crate) use mesh::mesh;
 
 /// What is known everywhere in a document.
 struct Scope<'t> {
     /// The file's name: relative paths start at its directory.
     file: &'t str,
-    /// All services, readable or not.
+    /// The services, readable or not; of a group, its own.
     services: &'t [Entry],
-    /// Their names.
+    /// The services that all groups of a mesh share.
+    shared: &'t [Entry],
+    /// The names of all of them.
     names: HashSet<&'t str>,
     /// Who this proxy is.
     identity: Option<Identity>,
+    /// The groups, where the document is a mesh's.
+    mesh: Option<&'t mesh::Groups<'t>>,
 }
 
 /// Reads a whole document. What could not be read is left out, and has left a finding.
 pub(crate) fn document(root: &Node, file: &str, findings: &mut Findings) -> Option<Document> {
-    let keys = Keys::open(root, &DOCUMENT, findings)?;
-    keys.need(&["listeners"], "a document", findings);
+    let of_a_mesh = "belongs in the daemon's document, which `ringwayctl apply` takes";
+    let elsewhere = [("trust-domain", of_a_mesh), ("groups", of_a_mesh)];
+    let keys = Keys::open_but(root, &DOCUMENT, &elsewhere, findings)?;
+    let daemon = daemon::daemon(&keys, file, findings);
+    if keys.at("daemon").is_none() {
+        keys.need(&["listeners"], "a document", findings);
+    }
     let services = keys.node("services", findings);
     let services = services.map_or(&[][..], |n| keys::entries(n, "`services`", findings));
     let names = services.iter().map(|s| s.key.as_str()).collect();
     let identity = keys.read("identity", findings, |n, f| tls::identity(n, file, f));
-    let scope = Scope { file, services, names, identity };
+    let scope = Scope { file, services, shared: &[], names, identity, mesh: None };
     let limits = keys.read("limits", findings, process::limits).unwrap_or_default();
     let admin = keys.read("admin", findings, |n, f| process::admin(n, file, f));
     let listeners = keys.node("listeners", findings);
@@ -60,6 +73,7 @@ pub(crate) fn document(root: &Node, file: &str, findings: &mut Findings) -> Opti
         access_log: keys.read("access-log", findings, |n, f| process::access_log(n, file, f)),
         cores: keys.read("cores", findings, process::cores).unwrap_or_default(),
         identity: scope.identity,
+        daemon,
     })
 }
 
@@ -135,8 +149,9 @@ fn known_service(name: &str, at: At, scope: &Scope<'_>, findings: &mut Findings)
         return Some(name.to_owned());
     }
     // Names are compared with a bounded number of others, and only for findings that are shown.
-    let some = if findings.is_full() { &[] } else { &scope.services[..scope.services.len().min(1000)] };
-    let hint = match nearest(name, some.iter().map(|s| s.key.as_str())) {
+    let some = if findings.is_full() { 0 } else { 1000 };
+    let some = scope.services.iter().chain(scope.shared).take(some);
+    let hint = match nearest(name, some.map(|s| s.key.as_str())) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "add it under `services`".to_owned(),
     };

@@ -2,6 +2,7 @@
 
 mod findings;
 mod hostile;
+mod mesh;
 mod translation;
 
 /// Every supported word of the language.
