@@ -2,8 +2,8 @@
 
 use super::documents::About;
 use super::*;
-use redb::backends::InMemoryBackend;
 use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

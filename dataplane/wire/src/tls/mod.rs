@@ -12,6 +12,7 @@
 mod client;
 mod credential;
 mod der;
+mod elsewhere;
 mod failure;
 mod record;
 mod server;
@@ -23,6 +24,7 @@ mod trust;
 
 pub use client::{Client, ClientSettings};
 pub use credential::Credential;
+pub use elsewhere::{pinned, verifier};
 pub use failure::Failure;
 pub use server::{Clients, Server, ServerSettings};
 pub use session::{Handshake, HandshakeState, Opened, Peer, Session};

@@ -52,6 +52,20 @@ impl Trust {
         for pem in roots {
             found.extend(certificates(pem)?);
         }
+        Trust::of(&found, domains, lists, digest)
+    }
+
+    /// One root, as DER, whose word counts for any trust domain.
+    pub(super) fn of_root(root: &CertificateDer<'_>) -> Result<Trust, String> {
+        Trust::of(&[root.clone().into_owned()], Vec::new(), &[], digest_of([&root[..]].into_iter()))
+    }
+
+    fn of(
+        found: &[CertificateDer<'static>],
+        domains: Vec<String>,
+        lists: &[&[u8]],
+        digest: [u8; 32],
+    ) -> Result<Trust, String> {
         if found.len() > ROOTS {
             return Err(format!("has more than {ROOTS} roots"));
         }
@@ -137,9 +151,14 @@ impl Verifier {
         let names = !self.expect.is_empty() && self.expect.iter().all(|expect| matches!(expect, Expect::Name(_)));
         Error::InvalidCertificate(match names {
             true => CertificateError::NotValidForName,
-            false => CertificateError::Other(OtherError(Arc::new(NotExpected))),
+            false => return not_expected(),
         })
     }
+}
+
+/// Somebody, but not who should be there.
+pub(super) fn not_expected() -> Error {
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(NotExpected))))
 }
 
 /// Why a certificate has no identity that counts.
