@@ -1,6 +1,8 @@
 //! `ringway-bench`: load, an origin, the relay that stands for the physical limit, and proxies compared side by side.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod certificates;
 mod compare;
 mod core;
 mod load;
@@ -10,7 +12,9 @@ mod proc;
 mod relay;
 mod report;
 mod scan;
+mod stream;
 mod time;
+mod tls;
 
 use std::process::ExitCode;
 

@@ -20,15 +20,19 @@ use std::rc::Rc;
 
 use clap::Args;
 use ring::{Listener, Message, OutBuf, Socket};
+use wire::tls::Server;
 
 use crate::core;
 use crate::scan::{Event, Fault, Head, Scan, Side};
+use crate::stream::{Broken, Stream};
+use crate::tls::{self, ServerOptions};
 
 /// Bodies up to this size are copied behind their head; larger ones are sent from where they are.
 const COPIED: u64 = 2048;
 /// The largest body that is echoed; a larger one is answered 413.
 const ECHOED: usize = 64 << 20;
 const BLOCK: usize = 1 << 20;
+const HANDSHAKE_NS: u64 = 10_000_000_000;
 static BODY: [u8; BLOCK] = [b'x'; BLOCK];
 
 /// Arguments of `ringway-bench origin`.
@@ -63,12 +67,16 @@ pub(crate) struct Origin {
     /// Threads, each with a listening socket of its own
     #[arg(long, default_value_t = 1)]
     cores: usize,
+    #[command(flatten)]
+    tls: ServerOptions,
 }
 
 /// Serves until killed.
 pub(crate) fn run(origin: &Origin) -> io::Result<()> {
+    let server = origin.tls.server()?;
     core::serve(&origin.listen, origin.cores, core::config(), |listener, _| {
-        let settings = Rc::new(Settings::new(origin.clone()));
+        tls::set_clock();
+        let settings = Rc::new(Settings::new(origin.clone(), server.clone()));
         ring::spawn(accept(listener, settings));
     })
 }
@@ -77,14 +85,28 @@ async fn accept(listener: Listener, settings: Rc<Settings>) {
     loop {
         // A failed accept concerns that client alone.
         if let Ok(socket) = listener.accept().await {
-            ring::spawn(serve(socket, settings.clone()));
+            ring::spawn(open(socket, settings.clone()));
         }
     }
+}
+
+async fn open(socket: Socket, settings: Rc<Settings>) {
+    let stream = match &settings.server {
+        None => Stream::plain(socket),
+        // Whoever the ends do not agree with has been told.
+        Some(server) => match Stream::accept(socket, server, ring::now() + HANDSHAKE_NS).await {
+            Ok(stream) => stream,
+            Err(_) => return,
+        },
+    };
+    serve(stream, settings).await;
 }
 
 /// What holds for all requests.
 struct Settings {
     origin: Origin,
+    /// TLS, where it is served.
+    server: Option<Server>,
     /// `x-origin` as a line, or nothing.
     field: String,
     /// The default body, where it is text.
@@ -92,11 +114,11 @@ struct Settings {
 }
 
 impl Settings {
-    fn new(origin: Origin) -> Settings {
+    fn new(origin: Origin, server: Option<Server>) -> Settings {
         let name = origin.name.as_deref();
         let field = name.map_or(String::new(), |name| format!("x-origin: {name}\r\n"));
         let text = name.map(|name| format!("hello from {name}\n"));
-        Settings { origin, field, text }
+        Settings { origin, server, field, text }
     }
 }
 
@@ -215,11 +237,11 @@ impl Write for Text<'_> {
 }
 
 /// One connection.
-async fn serve(socket: Socket, settings: Rc<Settings>) {
-    let mut connection = Connection { socket, out: OutBuf::new(), message: Message::new() };
+async fn serve(stream: Stream, settings: Rc<Settings>) {
+    let mut connection = Connection { stream, out: OutBuf::new(), message: Message::new() };
     let mut scan = Scan::new(Side::Requests);
     let mut answer = Answer::default();
-    while let Ok(Some(buf)) = connection.socket.recv(u64::MAX).await {
+    while let Ok(Some(buf)) = connection.stream.recv(u64::MAX).await {
         let mut input = &buf[..];
         loop {
             match scan.next(&mut input) {
@@ -249,22 +271,22 @@ async fn serve(socket: Socket, settings: Rc<Settings>) {
     }
 }
 
-/// A socket with what is to be sent next: answers to pipelined requests leave in one send.
+/// A connection with what is to be sent next: answers to pipelined requests leave in one send.
 struct Connection {
-    socket: Socket,
+    stream: Stream,
     out: OutBuf,
     message: Message,
 }
 
 impl Connection {
-    async fn answer(&mut self, answer: &Answer, settings: &Settings) -> Result<(), ring::Error> {
+    async fn answer(&mut self, answer: &Answer, settings: &Settings) -> Result<(), Broken> {
         if answer.delay_ms > 0 {
             self.flush().await?;
             ring::sleep_until(ring::now() + answer.delay_ms * 1_000_000).await;
         }
         if answer.reset {
-            self.socket.reset_on_close();
-            return Err(ring::Error::Reset);
+            self.stream.reset_on_close();
+            return Err(ring::Error::Reset.into());
         }
         answer.head(settings, &mut self.out);
         let bodyless = answer.bodyless || matches!(answer.status, 204 | 304);
@@ -283,7 +305,7 @@ impl Connection {
         Ok(())
     }
 
-    async fn body(&mut self, answer: &Answer) -> Result<(), ring::Error> {
+    async fn body(&mut self, answer: &Answer) -> Result<(), Broken> {
         let mut left = answer.length();
         if answer.size.is_none() {
             self.out.extend_from_slice(&answer.body);
@@ -302,24 +324,24 @@ impl Connection {
     }
 
     /// Queues a part behind what was written, and sends when the message is full.
-    async fn part(&mut self, part: &'static [u8]) -> Result<(), ring::Error> {
+    async fn part(&mut self, part: &'static [u8]) -> Result<(), Broken> {
         if !self.out.is_empty() {
             self.message.out(std::mem::take(&mut self.out));
         }
         self.message.fixed(part);
         // Two slices make one more round; and no send grows beyond a block, so that progress shows.
         if self.message.room() < 3 || self.message.length() >= BLOCK {
-            self.socket.send(&mut self.message, u64::MAX).await?;
+            self.stream.send(&mut self.message, u64::MAX).await?;
         }
         Ok(())
     }
 
-    async fn flush(&mut self) -> Result<(), ring::Error> {
+    async fn flush(&mut self) -> Result<(), Broken> {
         if !self.out.is_empty() {
             self.message.out(std::mem::take(&mut self.out));
         }
         if self.message.length() > 0 {
-            self.socket.send(&mut self.message, u64::MAX).await?;
+            self.stream.send(&mut self.message, u64::MAX).await?;
         }
         Ok(())
     }
@@ -335,12 +357,16 @@ impl Connection {
     /// Sends what is left and closes; with unread input, after a moment in which it is read, because closing before that would
     /// reset the connection and destroy the answer (RFC 9112 section 9.6).
     async fn close(mut self, read_to_end: bool) {
-        if self.flush().await.is_err() || read_to_end {
+        if self.flush().await.is_err() {
             return;
         }
-        self.socket.shutdown_write();
         let until = ring::now() + 1_000_000_000;
-        while let Ok(Some(_)) = self.socket.recv(until).await {}
+        if !read_to_end || self.stream.agreed().is_some() {
+            self.stream.finish(until).await;
+        }
+        if !read_to_end {
+            while let Ok(Some(_)) = self.stream.recv(until).await {}
+        }
     }
 }
 
@@ -374,7 +400,7 @@ mod tests {
             origin: Origin,
         }
         let words = ["origin", "127.0.0.1:1"].iter().chain(words);
-        Settings::new(Cli::parse_from(words).origin)
+        Settings::new(Cli::parse_from(words).origin, None)
     }
 
     fn answer(target: &str, settings: &Settings) -> Answer {

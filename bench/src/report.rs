@@ -34,8 +34,21 @@ pub(crate) struct Report {
     pub(crate) status: BTreeMap<u16, u64>,
     /// Everything that went wrong, by kind; the answers with 4xx and 5xx among them.
     pub(crate) errors: BTreeMap<String, u64>,
+    /// What TLS was spoken, where there was any.
+    pub(crate) secured: Option<Secured>,
     /// What the watched processes used meanwhile.
     pub(crate) watched: Option<Watched>,
+}
+
+/// The answers that came over TLS.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Secured {
+    /// How many came under each cipher suite.
+    pub(crate) suites: BTreeMap<String, u64>,
+    /// Full handshakes that were made for them inside the window.
+    pub(crate) full: u64,
+    /// Handshakes that resumed a session.
+    pub(crate) resumed: u64,
 }
 
 /// Percentiles in microseconds.
@@ -115,6 +128,13 @@ impl Report {
         let _ = writeln!(out, "bodies    {} in, {} out", bytes(self.bytes_in), bytes(self.bytes_out));
         for (status, count) in &self.status {
             let _ = writeln!(out, "status    {status}: {count}");
+        }
+        if let Some(secured) = &self.secured {
+            let Secured { suites, full, resumed } = secured;
+            for (suite, count) in suites {
+                let _ = writeln!(out, "suite     {suite}: {count}");
+            }
+            let _ = writeln!(out, "handshakes {full} full, {resumed} resumed");
         }
         for (kind, count) in &self.errors {
             let _ = writeln!(out, "error     {kind}: {count}");

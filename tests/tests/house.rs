@@ -225,6 +225,21 @@ fn examples_pass_check() {
 }
 
 #[test]
+fn the_mesh_and_its_proxy_pass_check() {
+    let mesh = |text: &str, name: &str| {
+        let findings = api::mesh::load(text, name).err().unwrap_or_default();
+        assert!(findings.is_empty(), "{findings:#?}");
+    };
+    let page = fs::read_to_string(workspace().join("deploy/CONFIGURATION.md")).unwrap();
+    let (_, block) = page.split_once("```yaml\ntrust-domain:").expect("the mesh's block");
+    mesh(&format!("trust-domain:{}", block.split_once("```").expect("its end").0), "CONFIGURATION.md");
+    let folder = workspace().join("deploy/mesh");
+    mesh(&fs::read_to_string(folder.join("shop.yaml")).unwrap(), "shop.yaml");
+    let output = check(&fs::read_to_string(folder.join("proxy.yaml")).unwrap());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn the_page_of_the_language_passes_check_and_names_every_ending() {
     let page = fs::read_to_string(workspace().join("deploy/CONFIGURATION.md")).unwrap();
     let (_, block) = page.split_once("```yaml\n").expect("a block");

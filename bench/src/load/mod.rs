@@ -17,14 +17,16 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::report::Report;
+use crate::tls::ClientOptions;
 use tally::Tally;
-use target::{Request, Target};
+use target::Request;
+pub(crate) use target::Target;
 use work::Job;
 
 /// Arguments of `ringway-bench load`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Load {
-    /// http://127.0.0.1:8080/path, http://[::1]:8080/, or unix:/run/x.sock:/path
+    /// http://127.0.0.1:8080/path, https://[::1]:8443/, or unix:/run/x.sock:/path
     url: String,
     /// Connections that send requests
     #[arg(short, long, default_value_t = 64)]
@@ -71,6 +73,8 @@ pub(crate) struct Load {
     /// Threads
     #[arg(long, default_value_t = 1)]
     cores: usize,
+    #[command(flatten)]
+    tls: ClientOptions,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -129,6 +133,7 @@ impl Job {
             return Err(io::Error::other("--duration and --rate have to be above 0"));
         }
         Ok(Job {
+            tls: load.tls.client(&target)?,
             address: target.address,
             // One for the process's life: sends need bytes that stay where they are.
             request: Box::leak(bytes.into_boxed_slice()),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::report::{Latency, Report, Watched};
+use crate::report::{Latency, Report, Secured, Watched};
+use crate::stream::{Agreed, Kind};
 
 /// Counts of one window.
 #[derive(Debug)]
@@ -17,7 +18,10 @@ pub(crate) struct Tally {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) status: BTreeMap<u16, u64>,
-    pub(crate) errors: BTreeMap<&'static str, u64>,
+    pub(crate) errors: BTreeMap<Kind, u64>,
+    suites: BTreeMap<&'static str, u64>,
+    full: u64,
+    resumed: u64,
     pub(crate) window: Duration,
     pub(crate) watched: Option<Watched>,
 }
@@ -34,6 +38,9 @@ impl Tally {
             bytes_out: 0,
             status: BTreeMap::new(),
             errors: BTreeMap::new(),
+            suites: BTreeMap::new(),
+            full: 0,
+            resumed: 0,
             window: Duration::ZERO,
             watched: None,
         }
@@ -51,9 +58,19 @@ impl Tally {
         }
     }
 
+    /// The answer came over TLS; `first`: a handshake was made for it.
+    pub(crate) fn secured(&mut self, agreed: Agreed, first: bool) {
+        *self.suites.entry(agreed.suite).or_default() += 1;
+        match (first, agreed.resumed) {
+            (false, _) => {}
+            (true, false) => self.full += 1,
+            (true, true) => self.resumed += 1,
+        }
+    }
+
     /// Something that went wrong.
-    pub(crate) fn failed(&mut self, kind: &'static str) {
-        *self.errors.entry(kind).or_default() += 1;
+    pub(crate) fn failed(&mut self, kind: impl Into<Kind>) {
+        *self.errors.entry(kind.into()).or_default() += 1;
     }
 
     /// Adds another core's counts; the windows are the same but for a millisecond.
@@ -68,8 +85,13 @@ impl Tally {
             *self.status.entry(*status).or_default() += count;
         }
         for (kind, count) in &other.errors {
-            *self.errors.entry(kind).or_default() += count;
+            *self.errors.entry(kind.clone()).or_default() += count;
         }
+        for (suite, count) in &other.suites {
+            *self.suites.entry(suite).or_default() += count;
+        }
+        self.full += other.full;
+        self.resumed += other.resumed;
         self.window = self.window.max(other.window);
         self.watched = self.watched.or(other.watched);
     }
@@ -96,6 +118,11 @@ impl Tally {
             },
             status: self.status.clone(),
             errors: self.errors.iter().map(|(kind, count)| (kind.to_string(), *count)).collect(),
+            secured: (!self.suites.is_empty()).then(|| Secured {
+                suites: self.suites.iter().map(|(suite, count)| (suite.to_string(), *count)).collect(),
+                full: self.full,
+                resumed: self.resumed,
+            }),
             watched: self.watched,
         }
     }
@@ -113,6 +140,10 @@ mod tests {
             b.answered(503, (us + 50) * 1000);
         }
         b.failed("reset");
+        for (tally, resumed) in [(&mut a, false), (&mut b, true)] {
+            tally.secured(Agreed { suite: "one", resumed }, true);
+            tally.secured(Agreed { suite: "one", resumed }, false);
+        }
         a.window = Duration::from_secs(2);
         a.add(&b);
         let report = a.report("x".into(), 1, 0, None);
@@ -123,5 +154,7 @@ mod tests {
         assert_eq!(report.status[&503], 50);
         assert_eq!(report.errors["status 5xx"], 50);
         assert_eq!(report.errors["reset"], 1);
+        let secured = report.secured.unwrap();
+        assert_eq!((secured.suites["one"], secured.full, secured.resumed), (4, 1, 1));
     }
 }

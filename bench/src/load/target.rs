@@ -6,13 +6,15 @@ use ring::host::Address;
 
 use crate::core;
 
-/// A parsed URL: `http://127.0.0.1:8080/path`, `http://[::1]:8080/`, or `unix:/run/x.sock:/path`.
+/// A parsed URL: `http://127.0.0.1:8080/path`, `https://[::1]:8443/`, or `unix:/run/x.sock:/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) address: Address,
     /// The value of `Host`.
     pub(crate) host: String,
     pub(crate) path: String,
+    /// The URL asks for TLS.
+    pub(crate) tls: bool,
 }
 
 impl Target {
@@ -25,23 +27,38 @@ impl Target {
                 address: core::address(&format!("unix:{file}"))?,
                 host: "localhost".into(),
                 path: path.into(),
+                tls: false,
             });
         }
-        let rest = url.strip_prefix("http://").unwrap_or(url);
+        let secure = url.strip_prefix("https://");
+        let rest = secure.or_else(|| url.strip_prefix("http://")).unwrap_or(url);
         if rest.contains("://") {
-            return Err(io::Error::other(format!("{url}: only http:// and unix: are spoken here")));
+            return Err(io::Error::other(format!("{url}: only http://, https:// and unix: are spoken here")));
         }
         let at = rest.find(['/', '?']).unwrap_or(rest.len());
         let (host, path) = rest.split_at(at);
         let path = if path.starts_with('/') { path.to_string() } else { format!("/{path}") };
-        let port = if host.rsplit(']').next().unwrap_or_default().contains(':') { "" } else { ":80" };
+        let port =
+            if host.rsplit(']').next().unwrap_or_default().contains(':') { "" } else { default_port(secure.is_some()) };
         let socket = format!("{host}{port}");
         let socket = match socket.strip_prefix("localhost:") {
             Some(port) => format!("127.0.0.1:{port}"),
             None => socket,
         };
-        Ok(Target { address: core::address(&socket)?, host: host.into(), path })
+        Ok(Target { address: core::address(&socket)?, host: host.into(), path, tls: secure.is_some() })
     }
+
+    /// The host without its port: what a certificate is for.
+    pub(crate) fn name(&self) -> &str {
+        match self.host.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap_or(rest),
+            None => self.host.split(':').next().unwrap_or(&self.host),
+        }
+    }
+}
+
+fn default_port(tls: bool) -> &'static str {
+    if tls { ":443" } else { ":80" }
 }
 
 /// What the request is made of.
@@ -109,11 +126,17 @@ mod tests {
         same("unix:/run/x.sock:/p", "unix:/run/x.sock", "/p");
         same("unix:/run/x.sock", "unix:/run/x.sock", "/");
         assert_eq!(parse("http://localhost:81/").host, "localhost:81");
+        same("https://127.0.0.1/x", "127.0.0.1:443", "/x");
+        same("https://[::1]:8443", "[::1]:8443", "/");
+        assert!(parse("https://127.0.0.1/").tls && !parse("http://127.0.0.1/").tls && !parse("unix:/run/x.sock").tls);
+        let names = ["https://[::1]:8443/", "https://localhost/", "http://127.0.0.1:80"]
+            .map(|url| parse(url).name().to_owned());
+        assert_eq!(names, ["::1", "localhost", "127.0.0.1"]);
     }
 
     #[test]
     fn what_cannot_be_asked_is_said() {
-        assert!(Target::parse("https://127.0.0.1/").unwrap_err().to_string().contains("only http://"));
+        assert!(Target::parse("ftp://127.0.0.1/").unwrap_err().to_string().contains("only http://"));
         assert!(Target::parse("http://example.invalid/").is_err());
     }
 

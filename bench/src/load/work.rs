@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ring::host::{Address, Features};
-use ring::{Message, Socket, Wake};
+use ring::{Message, Wake};
+use wire::tls::Client;
 
 use super::Live;
 use super::pace::Pace;
@@ -17,6 +18,8 @@ use crate::core;
 use crate::proc::{self, Memory};
 use crate::report::Watched;
 use crate::scan::{Event, Scan, Side};
+use crate::stream::{Agreed, Broken, Kind, Stream};
+use crate::tls;
 
 /// Idle connections that are opened at the same time.
 const OPENERS: usize = 64;
@@ -33,6 +36,8 @@ const LATE_NS: u64 = 1_000_000_000;
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) address: Address,
+    /// TLS towards it, where wanted.
+    pub(crate) tls: Option<Client>,
     pub(crate) request: &'static [u8],
     pub(crate) body_bytes: u64,
     /// The method is HEAD: answers have no body.
@@ -77,6 +82,7 @@ pub(crate) fn core(
     let mut config = core::config();
     config.seed = config.seed.wrapping_add(core as u64);
     let run = ring::run(&config, features, |_, wake| {
+        tls::set_clock();
         ring::spawn(window(state.clone(), connections, idle, wake));
     });
     state.ended.store(true, Ordering::Relaxed);
@@ -113,7 +119,7 @@ impl State {
         self.ended.load(Ordering::Relaxed)
     }
 
-    fn fail(&self, kind: &'static str) {
+    fn fail(&self, kind: impl Into<Kind>) {
         self.live.errors.fetch_add(1, Ordering::Relaxed);
         if self.open.get() {
             self.failures.set(self.failures.get() + 1);
@@ -275,6 +281,9 @@ fn record(state: &State, answer: &Answer, start: u64) {
     tally.bytes_in += answer.bytes;
     tally.bytes_out += state.job.body_bytes;
     tally.answered(answer.status, ring::now().saturating_sub(start));
+    if let Some(agreed) = answer.agreed {
+        tally.secured(agreed, answer.first);
+    }
     if state.job.length.is_some_and(|length| length != answer.bytes) {
         tally.failed("length");
     }
@@ -286,19 +295,24 @@ fn record(state: &State, answer: &Answer, start: u64) {
 /// The server closes first, as it was asked to: so the closing's cost falls to the side that is measured, and the wait for
 /// stray packets (TIME_WAIT) does not eat up this side's ports.
 async fn wait_for_close(state: &State, connection: Option<Connection>) {
-    if let Some(connection) = connection {
+    if let Some(mut connection) = connection {
         let until = ring::now() + state.job.timeout.as_nanos() as u64;
-        match connection.socket.recv(until).await {
-            Ok(None) => {}
-            Ok(Some(_)) => state.fail("bytes behind the answer"),
-            Err(error) => state.fail(kind(error)),
+        let closed = match connection.stream.recv(until).await {
+            Ok(None) => connection.stream.wait_closed(until).await,
+            // The answer was whole: nothing is lost (RFC 9112 section 9.8).
+            Err(Broken::Cut) => Ok(()),
+            Ok(Some(_)) => return state.fail("bytes behind the answer"),
+            Err(broken) => Err(broken),
+        };
+        if let Err(broken) = closed {
+            state.fail(broken.kind());
         }
     }
 }
 
 /// A connection and the reader of its answers.
 struct Connection {
-    socket: Socket,
+    stream: Stream,
     scan: Scan,
 }
 
@@ -309,40 +323,52 @@ struct Answer {
     bytes: u64,
     /// The connection can be used again.
     keep: bool,
+    /// What the ends of its connection agreed on, with TLS.
+    agreed: Option<Agreed>,
+    /// It is its connection's first.
+    first: bool,
 }
 
 /// Sends the request and reads the answer, over the connection that is there or a new one.
-async fn exchange(state: &State, connection: &mut Option<Connection>) -> Result<Answer, &'static str> {
+async fn exchange(state: &State, connection: &mut Option<Connection>) -> Result<Answer, Kind> {
     let until = ring::now() + state.job.timeout.as_nanos() as u64;
+    let first = connection.is_none();
     let mut open = match connection.take() {
         Some(open) => open,
-        None => {
-            let socket = ring::connect(&state.job.address, until).await.map_err(|_| "connect")?;
-            let mut scan = Scan::new(Side::Answers);
-            scan.bodyless = state.job.head;
-            Connection { socket, scan }
-        }
+        None => connect(&state.job, until).await?,
     };
     let mut message = Message::new();
     message.fixed(state.job.request);
-    open.socket.send(&mut message, until).await.map_err(kind)?;
+    open.stream.send(&mut message, until).await.map_err(Broken::kind)?;
     drop(message);
     let answer = open.answer(until, state.job.keep).await?;
+    let agreed = open.stream.agreed();
     *connection = Some(open);
-    Ok(answer)
+    Ok(Answer { agreed, first, ..answer })
+}
+
+async fn connect(job: &Job, until: u64) -> Result<Connection, Kind> {
+    let socket = ring::connect(&job.address, until).await.map_err(|_| "connect")?;
+    let stream = match &job.tls {
+        None => Stream::plain(socket),
+        Some(client) => Stream::connect(socket, client, until).await.map_err(Broken::kind)?,
+    };
+    let mut scan = Scan::new(Side::Answers);
+    scan.bodyless = job.head;
+    Ok(Connection { stream, scan })
 }
 
 impl Connection {
-    async fn answer(&mut self, until: u64, keep: bool) -> Result<Answer, &'static str> {
-        let mut answer = Answer { status: 0, bytes: 0, keep };
+    async fn answer(&mut self, until: u64, keep: bool) -> Result<Answer, Kind> {
+        let mut answer = Answer { status: 0, bytes: 0, keep, agreed: None, first: false };
         loop {
-            let Some(buf) = self.socket.recv(until).await.map_err(kind)? else {
+            let Some(buf) = self.stream.recv(until).await.map_err(Broken::kind)? else {
                 answer.keep = false;
                 // The end of the stream ends a body without length, and nothing else.
                 return match self.scan.closed() {
                     Ok(true) => Ok(answer),
-                    Ok(false) => Err("closed before the answer"),
-                    Err(_) => Err("closed inside the answer"),
+                    Ok(false) => Err("closed before the answer".into()),
+                    Err(_) => Err("closed inside the answer".into()),
                 };
             };
             let mut input = &buf[..];
@@ -354,16 +380,9 @@ impl Connection {
                     }
                     Event::Body(part) => answer.bytes += part.len() as u64,
                     Event::End if input.is_empty() => return Ok(answer),
-                    Event::End => return Err("bytes behind the answer"),
+                    Event::End => return Err("bytes behind the answer".into()),
                 }
             }
         }
-    }
-}
-
-fn kind(error: ring::Error) -> &'static str {
-    match error {
-        ring::Error::TimedOut => "timeout",
-        _ => "reset",
     }
 }

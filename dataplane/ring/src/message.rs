@@ -118,7 +118,11 @@ impl Message {
         self.part(Part::Fixed(bytes));
     }
 
+    /// What is empty takes no place: a body's framing comes in many pieces that carry nothing.
     fn part(&mut self, part: Part) {
+        if part.is_empty() {
+            return;
+        }
         with(|core| {
             let slot = &mut core.messages.slots[self.slot as usize];
             slot.add(part.as_ptr(), part.len());

@@ -114,3 +114,19 @@ fn a_message_has_room_for_128_slices() {
     });
     assert_eq!(got, b"xy".repeat(64));
 }
+
+#[test]
+fn what_is_empty_takes_no_place_in_a_message() {
+    let got = talk(b"bytes", |socket| async move {
+        let mut message = Message::new();
+        for _ in 0..100 {
+            message.out(OutBuf::new());
+            message.fixed(b"");
+        }
+        message.buf(receive(&socket).await);
+        message.with_parts(|parts| assert_eq!(parts.len(), 1));
+        assert_eq!(message.room(), 15);
+        socket.send(&mut message, FOREVER).await.unwrap();
+    });
+    assert_eq!(got, b"bytes");
+}

@@ -36,6 +36,16 @@ fn serve(conversation: &mut Conversation) {
             "chunks" => {
                 conversation.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").send(chunked(&seen.body))
             }
+            "drip" => {
+                conversation.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+                // What frames the bytes comes in more pieces than a message has parts.
+                let chunk = format!("{size:x};extension=of-a-chunk\r\n").into_bytes();
+                let end = b"\r\n0;extension=of-the-end\r\nX-Trailer: so many pieces\r\n\r\n".to_vec();
+                for byte in [chunk, pattern(size, 7), end].concat() {
+                    conversation.send_after(std::time::Duration::from_micros(200), [byte]);
+                }
+                continue;
+            }
             "bytes" => conversation.send(respond(200, "", &pattern(size, size as u64))),
             "head" => conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n"),
             "end" => {
@@ -205,6 +215,10 @@ impl Pair {
         request.extend(chunked(&body));
         client.send_in_pieces(&request, 1, std::time::Duration::from_micros(100));
         assert!(client.try_answer("POST").unwrap().body == body);
+        // The service's answer too, and all of it is there.
+        for size in [1, 17, 80] {
+            assert!(client.get(&format!("/drip/{size}")).body == pattern(size, 7), "{size} in single bytes");
+        }
     }
 }
 

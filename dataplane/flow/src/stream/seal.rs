@@ -90,9 +90,11 @@ impl State {
         self.session.take_pending(&mut out)?;
         let session = &mut self.session;
         message.with_parts(|parts| {
-            let mut bytes = [&[][..]; PARTS];
-            bytes.iter_mut().zip(parts).for_each(|(bytes, part)| *bytes = part);
-            session.seal(&bytes[..parts.len().min(PARTS)], &mut out)
+            parts.chunks(PARTS).try_for_each(|parts| {
+                let mut bytes = [&[][..]; PARTS];
+                bytes.iter_mut().zip(parts).for_each(|(bytes, part)| *bytes = part);
+                session.seal(&bytes[..parts.len()], &mut out)
+            })
         })?;
         if last {
             self.session.close(&mut out);

@@ -21,6 +21,7 @@ use crate::policy::List;
 use crate::regex::Regexes;
 use crate::{Certificate, FOREVER_NS, Plan, Route, RuleKey, SeriesId, SeriesKey, Service, ServiceId, Target, World};
 use api::Resources;
+use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use api::envoy_types::pb::google::protobuf::Duration;
 use rejection::{Place, leftover};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -61,6 +62,7 @@ pub fn compile(
             None
         }
     };
+    tls::secrets(&mut work, resources);
     cluster::clusters(&mut work, resources);
     let listeners = listener::listeners(&mut work, resources);
     match process {
@@ -101,6 +103,8 @@ struct Work<'a> {
     /// The RBAC filters of the listener that is being compiled.
     through: Vec<policy::Filter>,
     certificates: Vec<Certificate>,
+    /// What TLS contexts may name.
+    secrets: HashMap<&'a str, &'a Secret>,
     services: Vec<Service>,
     service_ids: HashMap<&'a str, ServiceId>,
     series: Vec<SeriesKey>,
@@ -124,6 +128,7 @@ impl<'a> Work<'a> {
             lists: Vec::new(),
             through: Vec::new(),
             certificates: Vec::new(),
+            secrets: HashMap::new(),
             services: Vec::new(),
             service_ids: HashMap::new(),
             series: Vec::new(),

@@ -2,10 +2,10 @@
 
 use super::credential::digest_of;
 use super::trust::Verifier;
-use super::{Clock, Credential, Expect, Trust};
+use super::{Clock, Credential, Expect, Narrow, Trust};
+use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, SupportedProtocolVersion};
 use rustls_pki_types::ServerName;
 use std::sync::Arc;
 
@@ -49,17 +49,24 @@ impl Client {
     /// # Errors
     /// What does not go together.
     pub fn new(settings: ClientSettings) -> Result<Client, String> {
+        Client::narrowed(settings, Narrow::default())
+    }
+
+    /// Makes a client of settings that knows less than we do.
+    ///
+    /// # Errors
+    /// What does not go together.
+    pub fn narrowed(settings: ClientSettings, narrow: Narrow) -> Result<Client, String> {
         let ClientSettings { trust, expect, sni, certificate, alpn, clock } = settings;
-        let provider = super::provider();
+        let provider = narrow.provider();
         let (expected, trusted) = (format!("{expect:?} {sni:?}"), trust.digest());
         let alpn_parts = alpn.iter().map(|name| &name[..]);
         let peer_digest = digest_of([&trusted[..], expected.as_bytes()].into_iter().chain(alpn_parts));
         let shown = certificate.as_ref().map(Credential::digest).unwrap_or_default();
         let digest = digest_of([&peer_digest[..], &shown].into_iter());
-        let versions: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
         let verifier = Verifier { provider: provider.clone(), trust: trust.clone(), expect, optional: false };
         let builder = ClientConfig::builder_with_details(provider, Arc::new(clock.clone()))
-            .with_protocol_versions(versions)
+            .with_protocol_versions(narrow.versions())
             .map_err(|error| error.to_string())?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
@@ -72,7 +79,10 @@ impl Client {
         };
         config.alpn_protocols = alpn;
         config.enable_secret_extraction = true;
-        config.resumption = Resumption::in_memory_sessions(REMEMBERED);
+        config.resumption = match narrow.never_resumes {
+            true => Resumption::disabled(),
+            false => Resumption::in_memory_sessions(REMEMBERED),
+        };
         config.enable_sni = sni.is_some();
         let name = match sni {
             Some(name) => ServerName::try_from(name.clone()).map_err(|_| format!("{name:?} is no DNS name"))?,

@@ -17,6 +17,7 @@ mod failure;
 mod record;
 mod server;
 mod session;
+mod suite;
 #[cfg(test)]
 mod tests;
 mod ticket;
@@ -28,6 +29,7 @@ pub use elsewhere::{pinned, verifier};
 pub use failure::Failure;
 pub use server::{Clients, Server, ServerSettings};
 pub use session::{Handshake, HandshakeState, Opened, Peer, Session};
+pub use suite::{Narrow, Suite};
 pub use ticket::TicketKeys;
 pub use trust::{Expect, Trust};
 

@@ -3,10 +3,10 @@
 use super::credential::digest_of;
 use super::ticket::Tickets;
 use super::trust::Verifier;
-use super::{Clock, Credential, Expect, TicketKeys, Trust};
+use super::{Clock, Credential, Expect, Narrow, TicketKeys, Trust};
+use rustls::ServerConfig;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, SupportedProtocolVersion};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -61,11 +61,19 @@ impl Server {
     /// # Errors
     /// What does not go together.
     pub fn new(settings: ServerSettings) -> Result<Server, String> {
+        Server::narrowed(settings, Narrow::default())
+    }
+
+    /// Makes a server of settings that knows less than we do.
+    ///
+    /// # Errors
+    /// What does not go together.
+    pub fn narrowed(settings: ServerSettings, narrow: Narrow) -> Result<Server, String> {
         let ServerSettings { certificates, clients, trust, expect, alpn, tickets, clock } = settings;
         if certificates.is_empty() {
             return Err("needs a certificate".to_owned());
         }
-        let provider = super::provider();
+        let provider = narrow.provider();
         let clients_part = [clients as u8];
         let expected = format!("{expect:?}");
         let trusted = trust.as_ref().map(Trust::digest).unwrap_or_default();
@@ -76,9 +84,8 @@ impl Server {
         let keys = tickets.iter().map(|keys| &keys.current[..]);
         let digest = digest_of(digests.iter().map(|digest| &digest[..]).chain([&settings[..]]).chain(keys));
         let chooser = Arc::new(Chooser::new(certificates));
-        let versions: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
         let builder = ServerConfig::builder_with_details(provider.clone(), Arc::new(clock.clone()))
-            .with_protocol_versions(versions)
+            .with_protocol_versions(narrow.versions())
             .map_err(|error| error.to_string())?;
         let builder = match (clients, &trust) {
             (Clients::None, _) => builder.with_no_client_auth(),

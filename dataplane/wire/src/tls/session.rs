@@ -293,6 +293,19 @@ impl Session {
         std::mem::take(&mut self.peer)
     }
 
+    /// The cipher suite's name, once the handshake is done.
+    pub fn suite(&self) -> &'static str {
+        let suite = match &self.state {
+            State::Tls13(records) => Some(match &*records.kernel {
+                Kernel::Server(kernel) => kernel.negotiated_cipher_suite(),
+                Kernel::Client(kernel) => kernel.negotiated_cipher_suite(),
+            }),
+            State::Tls12(engine) => engine.common().negotiated_cipher_suite(),
+            State::Shaking(_) | State::Failed(_) => None,
+        };
+        suite.and_then(|suite| suite.suite().as_str()).unwrap_or_default()
+    }
+
     /// The length of the record at the front of `bytes`, with its header; `None` when that cannot be seen yet.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ mod elsewhere;
 mod hello;
 mod refusals;
 mod resumption;
+mod suite;
 mod support;
 
 use super::*;

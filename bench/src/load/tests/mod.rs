@@ -1,5 +1,7 @@
 //! The load against the origin, over real sockets.
 
+mod tls;
+
 use super::*;
 use clap::Parser;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
