@@ -23,9 +23,9 @@ const CHECKSUM: usize = 32;
 
 /// What a file had.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Kept {
+pub(super) struct Kept {
     /// The push.
-    pub(crate) version: String,
+    pub(super) version: String,
     pub(super) offers: Vec<(Kind, Offer)>,
 }
 

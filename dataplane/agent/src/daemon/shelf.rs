@@ -8,6 +8,7 @@
 //! A trial begins with the newest of everything. Whoever compiles says what is wrong with it, by name; each of those steps down
 //! ([`Shelf::lower`]), until the rest is good. What is in force in the end becomes the last good one ([`Shelf::commit`]).
 
+use super::generation::{self, Kept};
 use super::offer::{Content, Offer};
 use super::xds::{Kind, Names, Update, Versions};
 use api::Resources;
@@ -36,7 +37,10 @@ pub(crate) struct Shelf {
 struct Slot {
     /// The newest, unless it cannot even be read.
     offered: Option<Arc<Offer>>,
+    /// The last that was in force.
     good: Option<Arc<Offer>>,
+    /// What is in force now: one of them, or nothing.
+    in_force: Option<Arc<Offer>>,
     /// Why the newest is not in force, and its version.
     refused: Vec<Rejection>,
     refused_version: String,
@@ -145,10 +149,18 @@ impl Shelf {
         }
     }
 
-    /// Takes what was in force when the process ended; it is tried first.
-    pub(crate) fn restore(&mut self, kind: Kind, offer: Offer) {
-        let slot = Slot { offered: Some(Arc::new(offer.clone())), ..Slot::default() };
-        self.slots.entry(kind).or_default().insert(offer.name, slot);
+    /// A shelf with what was in force when the file was written, to be tried; and the push that it was.
+    ///
+    /// # Errors
+    /// Why the file is refused.
+    pub(crate) fn restore(file: &[u8], identity: &str) -> Result<(Shelf, String), String> {
+        let Kept { version, offers } = generation::read(file, identity)?;
+        let mut shelf = Shelf::default();
+        for (kind, offer) in offers {
+            let slot = Slot { offered: Some(Arc::new(offer.clone())), ..Slot::default() };
+            shelf.slots.entry(kind).or_default().insert(offer.name, slot);
+        }
+        Ok((shelf, version))
     }
 
     /// Begins a trial. With `again`, what was refused is tried once more.
@@ -282,8 +294,9 @@ impl Shelf {
     /// The trial is in force. What nobody names any more is forgotten.
     pub(crate) fn commit(&mut self) {
         for slot in self.slots.values_mut().flat_map(BTreeMap::values_mut) {
-            if slot.choice == Choice::Offered && slot.offered.is_some() {
-                slot.good.clone_from(&slot.offered);
+            slot.in_force = slot.chosen().cloned();
+            if slot.in_force.is_some() {
+                slot.good.clone_from(&slot.in_force);
             }
         }
         let wanted = self.wanted();
@@ -342,10 +355,14 @@ impl Shelf {
         slots.into_iter().flatten().filter(move |(name, _)| came(name)).flat_map(|(_, slot)| &slot.refused)
     }
 
-    /// Fields that were not understood, of what the trial has.
+    /// Something that was refused may be good by now: an address may be free, a certificate valid.
+    pub(crate) fn may_improve(&self) -> bool {
+        self.slots.values().flat_map(BTreeMap::values).any(|slot| slot.offered.is_some() && !slot.refused.is_empty())
+    }
+
+    /// Fields that were not understood, of what is in force.
     pub(crate) fn ignored(&self) -> impl Iterator<Item = &str> {
-        let chosen = self.slots.values().flat_map(BTreeMap::values).filter_map(Slot::chosen);
-        chosen.flat_map(|offer| offer.ignored.iter().map(String::as_str))
+        self.in_force().flat_map(|(_, offer)| offer.ignored.iter().map(String::as_str))
     }
 
     /// Whatever is on its way has come: every listener is in force or refused, and some are unless there are none.
@@ -359,21 +376,27 @@ impl Shelf {
         let (mut listeners, mut in_force) = (0, 0);
         for (_, slot) in self.of(Kind::Listener) {
             listeners += 1;
-            in_force += u32::from(slot.chosen().is_some());
+            in_force += u32::from(slot.in_force.is_some());
             if slot.waits {
                 return false;
             }
         }
-        let clusters = self.of(Kind::Cluster).filter_map(|(_, slot)| slot.chosen());
+        let clusters = self.of(Kind::Cluster).filter_map(|(_, slot)| slot.in_force.as_ref());
         self.heard.contains(&Kind::Listener)
             && self.heard.contains(&Kind::Cluster)
             && clusters.into_iter().all(has_endpoints)
             && (listeners == 0 || in_force > 0)
     }
 
-    /// What is in force, to be kept.
-    pub(super) fn in_force(&self) -> impl Iterator<Item = (Kind, &Offer)> {
-        self.slots.iter().flat_map(|(kind, slots)| slots.values().filter_map(|slot| Some((*kind, &**slot.chosen()?))))
+    /// What is in force, as a file.
+    pub(crate) fn generation(&self, version: &str, identity: &str) -> Vec<u8> {
+        generation::write(version, identity, self.in_force())
+    }
+
+    fn in_force(&self) -> impl Iterator<Item = (Kind, &Offer)> {
+        self.slots
+            .iter()
+            .flat_map(|(kind, slots)| slots.values().filter_map(|slot| Some((*kind, &**slot.in_force.as_ref()?))))
     }
 
     fn of(&self, kind: Kind) -> impl Iterator<Item = (&String, &Slot)> {
@@ -391,6 +414,6 @@ fn put(resources: &mut Resources, content: &Content) {
         Content::Endpoints(one) => resources.endpoints.push(one.clone()),
         Content::Listener(one) => resources.listeners.push((**one).clone()),
         Content::Route(one) => resources.routes.push(one.clone()),
-        Content::Secret(_) => {}
+        Content::Secret(one) => resources.secrets.push(one.clone()),
     }
 }

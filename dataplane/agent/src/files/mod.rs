@@ -67,6 +67,11 @@ impl Files {
         Files { wanted, seen, in_force: Contents::new(), looks: 0, told: BTreeSet::new() }
     }
 
+    /// Whether these are the files.
+    pub(crate) fn has(&self, wanted: &Wanted) -> bool {
+        self.wanted == *wanted
+    }
+
     /// What the disk had at the last look.
     pub(crate) fn seen(&self) -> Contents {
         self.seen.iter().map(|(name, seen)| (name.clone(), seen.content.clone())).collect()

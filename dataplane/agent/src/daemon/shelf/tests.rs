@@ -281,12 +281,34 @@ fn a_field_that_is_not_known_is_refused_where_it_matters_and_listed_elsewhere() 
 fn without_an_identity_only_those_go_that_need_one() {
     let mut stand = Stand::default();
     stand.take_all("1", WEB);
-    let mut offer = (**stand.shelf.slots[&Kind::Listener]["web"].offered.as_ref().unwrap()).clone();
+    let slot = stand.shelf.slot(Kind::Listener, "web").unwrap();
+    let mut offer = (**slot.offered.as_ref().unwrap()).clone();
     offer.needs.identity = true;
-    stand.shelf.restore(Kind::Listener, offer);
+    (slot.offered, slot.good) = (Some(Arc::new(offer)), None);
     stand.shelf.begin(false, true);
     assert!(stand.shelf.trial(&Resources::default()).listeners.is_empty());
     assert_eq!(stand.shelf.trial(&Resources::default()).clusters.len(), 1);
+    assert_eq!(stand.shelf.refused().count(), 0, "it waits");
     stand.shelf.begin(true, true);
     assert_eq!(stand.shelf.trial(&Resources::default()).listeners.len(), 1);
+}
+
+#[test]
+fn what_is_in_force_comes_back_from_a_file() {
+    let mut stand = Stand::default();
+    stand.take_all("1", WEB);
+    let mut next = resources(&WEB.replace("8080", "8081"));
+    let mut broken: api::envoy_types::pb::envoy::config::listener::v3::Listener =
+        Message::decode(&next[&Kind::Listener][0].value[..]).unwrap();
+    broken.filter_chains.clear();
+    next.insert(Kind::Listener, vec![api::xds::any(api::xds::LISTENER, &broken)]);
+    stand.take(&update(Kind::Listener, "2", next[&Kind::Listener].clone()));
+    let file = stand.shelf.generation("1", "spiffe://shop/web");
+    let (shelf, version) = Shelf::restore(&file, "spiffe://shop/web").unwrap();
+    assert_eq!(version, "1");
+    let mut again = Stand { shelf, plan: None };
+    again.trial(true);
+    assert_eq!(again.listeners(), ["web=127.0.0.1:8080"], "not what was refused");
+    assert_eq!(again.shelf.versions(), stand.shelf.versions());
+    assert!(!again.shelf.is_settled(), "the daemon has said nothing yet");
 }

@@ -1,7 +1,7 @@
 //! A delta stream (`DeltaAggregatedResources`): what has changed, by name.
 
 use super::{
-    Heard, Incoming, Kind, NO_NONCE, Names, Update, Versions, error_detail, not_asked_for, rejection, version_in,
+    Heard, Incoming, Kind, NO_NONCE, Names, Speak, Update, Versions, error_detail, not_asked_for, rejection, version_in,
 };
 use api::envoy_types::pb::envoy::config::core::v3::Node;
 use api::envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
@@ -46,19 +46,19 @@ impl Delta {
         let type_url = kind.type_url().to_owned();
         Some(DeltaDiscoveryRequest { type_url, resource_names_subscribe, initial_resource_versions, ..blank() })
     }
+}
 
-    /// From now on these names of a kind are wanted; None: they were already.
-    pub(crate) fn want(
-        &mut self,
-        kind: Kind,
-        names: &BTreeSet<String>,
-        held: &Versions,
-    ) -> Option<DeltaDiscoveryRequest> {
+impl Speak for Delta {
+    type Request = DeltaDiscoveryRequest;
+    type Response = DeltaDiscoveryResponse;
+
+    /// The difference alone is said.
+    fn want(&mut self, kind: Kind, names: &BTreeSet<String>) -> Option<DeltaDiscoveryRequest> {
         if kind.is_wildcard() {
             return None;
         }
         let Some(asked) = self.asked.get_mut(&kind) else {
-            return self.first(kind, Some(names), held);
+            return self.first(kind, Some(names), &Versions::new());
         };
         let resource_names_subscribe: Vec<String> = names.difference(asked).cloned().collect();
         let resource_names_unsubscribe: Vec<String> = asked.difference(names).cloned().collect();
@@ -70,8 +70,7 @@ impl Delta {
         Some(DeltaDiscoveryRequest { type_url, resource_names_subscribe, resource_names_unsubscribe, ..blank() })
     }
 
-    /// Takes a response.
-    pub(crate) fn hear(&mut self, response: DeltaDiscoveryResponse) -> Heard<DeltaDiscoveryRequest> {
+    fn hear(&mut self, response: DeltaDiscoveryResponse) -> Heard<DeltaDiscoveryRequest> {
         let DeltaDiscoveryResponse { type_url, nonce, system_version_info, resources, removed_resources, .. } =
             response;
         if nonce.is_empty() {
@@ -106,8 +105,7 @@ impl Delta {
         Heard::Update(update)
     }
 
-    /// The answer to an update, when it was judged.
-    pub(crate) fn answer(&self, update: &Update, rejections: &[Rejection]) -> DeltaDiscoveryRequest {
+    fn answer(&mut self, update: &Update, rejections: &[Rejection]) -> DeltaDiscoveryRequest {
         DeltaDiscoveryRequest {
             type_url: update.kind.type_url().to_owned(),
             response_nonce: update.nonce.clone(),
@@ -201,24 +199,22 @@ mod tests {
     #[test]
     fn other_names_are_told_as_a_difference_without_a_nonce() {
         let (mut delta, _) = Delta::open(Node::default(), &wanted(Kind::Route, &["a", "b"]), &Versions::new());
-        let request = delta.want(Kind::Route, &names(&["b", "c"]), &Versions::new()).unwrap();
+        let request = delta.want(Kind::Route, &names(&["b", "c"])).unwrap();
         assert_eq!(
             (&request.resource_names_subscribe, &request.resource_names_unsubscribe),
             (&vec!["c".into()], &vec!["a".into()])
         );
         assert!(request.response_nonce.is_empty() && request.error_detail.is_none());
-        assert!(delta.want(Kind::Route, &names(&["b", "c"]), &Versions::new()).is_none(), "once");
-        assert!(delta.want(Kind::Listener, &names(&["x"]), &Versions::new()).is_none(), "a wildcard stays one");
+        assert!(delta.want(Kind::Route, &names(&["b", "c"])).is_none(), "once");
+        assert!(delta.want(Kind::Listener, &names(&["x"])).is_none(), "a wildcard stays one");
     }
 
     #[test]
     fn a_kind_without_names_is_asked_for_when_it_has_some() {
         let (mut delta, _) = Delta::open(Node::default(), &Names::new(), &Versions::new());
-        assert!(delta.want(Kind::Endpoints, &names(&[]), &Versions::new()).is_none());
-        let request =
-            delta.want(Kind::Endpoints, &names(&["cart"]), &held(Kind::Endpoints, &[("cart", "e1")])).unwrap();
+        assert!(delta.want(Kind::Endpoints, &names(&[])).is_none());
+        let request = delta.want(Kind::Endpoints, &names(&["cart"])).unwrap();
         assert_eq!(request.resource_names_subscribe, ["cart"]);
-        assert_eq!(request.initial_resource_versions.len(), 1);
     }
 
     #[test]

@@ -121,6 +121,21 @@ pub(crate) enum Heard<Request> {
     Fault(&'static str),
 }
 
+/// One end of a stream, without the stream.
+pub(crate) trait Speak {
+    type Request;
+    type Response;
+
+    /// Takes a response.
+    fn hear(&mut self, response: Self::Response) -> Heard<Self::Request>;
+
+    /// The answer to an update, when it was judged.
+    fn answer(&mut self, update: &Update, rejections: &[Rejection]) -> Self::Request;
+
+    /// From now on these names of a kind are wanted; None: they were already.
+    fn want(&mut self, kind: Kind, names: &BTreeSet<String>) -> Option<Self::Request>;
+}
+
 /// What a response without a nonce is: an answer to it would be taken for a new question.
 const NO_NONCE: &str = "a response has no nonce";
 
