@@ -1,7 +1,7 @@
 //! Bytes as text, digests, and random bytes.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use crypto::rand::SecureRandom;
 
 /// Lower case, two digits a byte.
@@ -24,16 +24,6 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
 /// What [`base64`] wrote; none if it is something else.
 pub(crate) fn unbase64(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok()
-}
-
-/// Letters that may stand in a URL, without padding.
-pub(crate) fn base64_url(bytes: &[u8]) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-/// What [`base64_url`] wrote; none if it is something else.
-pub(crate) fn unbase64_url(text: &str) -> Option<Vec<u8>> {
-    URL_SAFE_NO_PAD.decode(text).ok()
 }
 
 /// SHA-256.
@@ -63,7 +53,6 @@ mod tests {
         let bytes = random::<33>();
         assert_eq!(unhex(&hex(&bytes)).unwrap(), bytes);
         assert_eq!(unbase64(&base64(&bytes)).unwrap(), bytes);
-        assert_eq!(unbase64_url(&base64_url(&bytes)).unwrap(), bytes);
         assert_eq!(unhex("0g"), None);
         assert_eq!(unhex("012"), None);
         assert_ne!(random::<16>(), random::<16>());

@@ -3,16 +3,28 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | `store` | what must not be lost: documents as numbered versions, records of who holds which certificate |
+//! | `snapshot` | what the proxies of each group are to have |
+//! | `authority` | who may be whom: roots, leaves, tokens, proxies, operators, edge certificates |
+//! | `files` | files that only the daemon reads |
 //! | `settings` | the daemon's file and command line |
 //! | `admin` | `/ready` and `/metrics` |
 //! | `encode` | bytes as text, digests, random bytes |
+//! | `server` | gRPC over TLS: what proxies and operators call |
+//! | `state` | what all modules share |
+//! | `metrics` | what is counted |
 //! | `tell` | what people are told |
 #![forbid(unsafe_code)]
 
 mod admin;
+pub mod authority;
 mod encode;
+mod files;
+mod metrics;
 mod run;
+mod server;
 mod settings;
+pub mod snapshot;
+pub mod state;
 pub mod store;
 mod tell;
 

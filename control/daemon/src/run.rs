@@ -1,11 +1,16 @@
-//! The daemon's life: settings, store, pages; until a signal ends it.
+//! The daemon's life: settings, store, authority, server, pages; until a signal ends it.
 
 use crate::settings::{Given, Settings};
-use crate::store::Store;
-use crate::{admin, tell};
+use crate::state::{Daemon, now_ms};
+use crate::{admin, authority, server, tell};
+use rustls::ServerConfig;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 /// Runs the daemon until SIGTERM or SIGINT. The exit code is 1 when it could not start; then standard error says why.
 pub fn run(file: Option<&Path>, given: &Given) -> ExitCode {
@@ -25,16 +30,84 @@ pub fn run(file: Option<&Path>, given: &Given) -> ExitCode {
     }
 }
 
+/// Streams that are open at the end get so long to notice.
+const END: Duration = Duration::from_secs(1);
+
 async fn serve(settings: Settings) -> Result<(), String> {
     let no_signals = |error| format!("cannot listen to signals: {error}");
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    let _store = Store::open(&settings.data_dir).map_err(|failure| failure.to_string())?;
-    let (admin, _pages) = admin::start(settings.admin).await?;
-    tell::tell_ready(format_args!("admin pages at {admin}"));
+    let ended = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let cannot = |error| format!("cannot listen on {}: {error}", settings.address);
+    let listener = TcpListener::bind(settings.address).await.map_err(cannot)?;
+    let address = listener.local_addr().map_err(cannot)?;
+    let admin_address = settings.admin;
+    let daemon = Daemon::open(settings, address).await?;
+    let (configs, config) = watch::channel(own_config(&daemon).map_err(|refusal| refusal.to_string())?);
+    tokio::spawn(keep(daemon.clone(), configs));
+    let (admin, _pages) = admin::start(admin_address, daemon.clone()).await?;
+    tell::tell_ready(format_args!("proxies and operators at {address}, admin pages at {admin}"));
+
+    let (end, mut ending) = watch::channel(false);
+    let stopped = async move {
+        let _ = ending.changed().await;
+    };
+    let server = tokio::spawn(server::serve(daemon, listener, config, stopped));
+    tokio::pin!(server);
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        // It should not end before it is told to.
+        ended = &mut server => return ended.map_err(|error| format!("the server is gone: {error}"))?,
+        () = ended => {}
     }
+    end.send_replace(true);
+    let _ = tokio::time::timeout(END, server).await;
     Ok(())
+}
+
+/// The settings of TLS with a new certificate of our own.
+fn own_config(daemon: &Daemon) -> Result<Arc<ServerConfig>, authority::Refusal> {
+    let names = daemon.settings().certificate_names();
+    let (chain, key) = daemon.authority.own_certificate(&daemon.trust_domain(), &names, now_ms())?;
+    server::config(&chain, &key, &daemon.authority.bundle())
+}
+
+/// Keeps up with the store: documents, roots; and renews what is the daemon's own at half of its life.
+async fn keep(daemon: Arc<Daemon>, configs: watch::Sender<Arc<ServerConfig>>) {
+    const LOOK: Duration = Duration::from_secs(60);
+    let half_ms = authority::LEAF_LIFE.as_millis() as u64 / 2;
+    let mut store = daemon.store.watch();
+    let (mut made_ms, mut trust_domain, mut looked_ms) = (now_ms(), daemon.trust_domain(), now_ms());
+    loop {
+        let _ = tokio::time::timeout(LOOK, store.changed()).await;
+        let now_ms = now_ms();
+        let minute = now_ms > looked_ms + LOOK.as_millis() as u64;
+        if let Err(failure) = daemon.read_document().await {
+            tell::tell(failure);
+        }
+        let changed = daemon.authority.refresh(now_ms).await.unwrap_or_else(|refusal| {
+            tell::tell(refusal);
+            false
+        });
+        let moved = daemon.trust_domain() != trust_domain;
+        if changed || moved || now_ms > made_ms + half_ms {
+            match own_config(&daemon) {
+                Ok(config) => {
+                    configs.send_replace(config);
+                    (made_ms, trust_domain) = (now_ms, daemon.trust_domain());
+                }
+                Err(refusal) => tell::tell(refusal),
+            }
+        }
+        if changed || moved || minute {
+            looked_ms = now_ms;
+            if let Err(refusal) = daemon.keep_local_operator().await {
+                tell::tell(refusal);
+            }
+        }
+    }
 }

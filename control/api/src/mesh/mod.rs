@@ -7,7 +7,9 @@ pub use state::{KeyPair, State, certificate, identity, read_addresses, trust};
 
 use std::collections::BTreeSet;
 
-use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::{
+    config::endpoint::v3::ClusterLoadAssignment, extensions::transport_sockets::tls::v3::Secret,
+};
 
 use crate::{
     Resources,
@@ -73,8 +75,13 @@ impl Mesh {
         let mut resources = self.translated(group);
         let services = self.services_of(group);
         resources.endpoints = services.filter_map(|service| load_assignment(service, state)).collect();
-        resources.secrets = state.secrets_of(self, group);
+        resources.secrets = self.secrets(group, state);
         resources
+    }
+
+    /// The roots, and those of the group's own secrets that are there.
+    pub fn secrets(&self, group: &Group, state: &State) -> Vec<Secret> {
+        state.secrets_of(self, group)
     }
 
     /// Listeners, routes and clusters of a group: what depends on the document alone.

@@ -1,0 +1,116 @@
+//! A connection whose handshake is done. It ends when its certificate does, or when its holder is forgotten: then all
+//! streams on it end too.
+
+use crate::authority::{Peer, PeerCertificate};
+use crate::state::now_ms;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, broadcast};
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+/// One connection.
+pub(crate) struct Connection {
+    stream: TlsStream<TcpStream>,
+    peer: Peer,
+    over: Pin<Box<dyn Future<Output = ()> + Send>>,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Connection {
+    /// None if the certificate that was shown is none of ours.
+    pub(super) fn new(
+        stream: TlsStream<TcpStream>,
+        address: SocketAddr,
+        gone: broadcast::Receiver<String>,
+    ) -> Option<Connection> {
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let certificate = match shown {
+            Some(leaf) => Some(Arc::new(PeerCertificate::read(leaf)?)),
+            None => None,
+        };
+        let over = over(certificate.clone(), gone);
+        Some(Connection { stream, peer: Peer { address, certificate }, over: Box::pin(over), _place: None })
+    }
+
+    /// Counts against the limit until it is dropped.
+    pub(super) fn holding(self, place: OwnedSemaphorePermit) -> Connection {
+        Connection { _place: Some(place), ..self }
+    }
+}
+
+/// Waits for the end of who may not stay.
+async fn over(certificate: Option<Arc<PeerCertificate>>, mut gone: broadcast::Receiver<String>) {
+    let Some(certificate) = certificate else { return std::future::pending().await };
+    let holder = certificate.holder();
+    let left_ms = certificate.not_after_ms.saturating_sub(now_ms());
+    // Who came with an expired one came to renew it.
+    let left = if left_ms == 0 { RENEWING } else { Duration::from_millis(left_ms) };
+    let end = tokio::time::sleep(left);
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            () = &mut end => return,
+            who = gone.recv() => match who {
+                Ok(who) if who != holder => {}
+                // This one; or so many that it may have been among them: it comes again if not.
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
+                Err(broadcast::error::RecvError::Closed) => return,
+            },
+        }
+    }
+}
+
+/// For one request, and then to come again.
+const RENEWING: Duration = Duration::from_secs(30);
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.over.as_mut().poll(cx).is_ready() {
+            self.over = Box::pin(std::future::ready(()));
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
