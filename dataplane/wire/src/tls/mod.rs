@@ -25,7 +25,7 @@ mod trust;
 
 pub use client::{Client, ClientSettings};
 pub use credential::Credential;
-pub use elsewhere::{pinned, verifier};
+pub use elsewhere::{failure, pinned, verifier};
 pub use failure::Failure;
 pub use server::{Clients, Server, ServerSettings};
 pub use session::{Handshake, HandshakeState, Opened, Peer, Session};
