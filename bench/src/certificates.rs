@@ -1,6 +1,8 @@
 //! Certificates for one run, as files: an authority, and what it issued. ECDSA on P-256, as issuers in a mesh have it.
 
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
@@ -40,8 +42,14 @@ impl Authority {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(io::Error::other)?.pem();
         let key = key.serialize_pem();
-        std::fs::write(dir.join(format!("{role}.both")), format!("{certificate}{key}"))?;
-        std::fs::write(dir.join(format!("{role}.pem")), certificate)?;
-        std::fs::write(dir.join(format!("{role}.key")), key)
+        write_secret(&dir.join(format!("{role}.both")), &format!("{certificate}{key}"))?;
+        write_secret(&dir.join(format!("{role}.key")), &key)?;
+        std::fs::write(dir.join(format!("{role}.pem")), certificate)
     }
+}
+
+/// For its owner's eyes, as whoever reads keys wants it.
+fn write_secret(file: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
+    file.write_all(text.as_bytes())
 }

@@ -1,7 +1,6 @@
 //! `ringway-bench`: load, an origin, the relay that stands for the physical limit, and proxies compared side by side.
 #![forbid(unsafe_code)]
 
-#[cfg(test)]
 mod certificates;
 mod compare;
 mod core;

@@ -115,7 +115,8 @@ impl Stream {
                 }
                 HandshakeState::Done => {
                     sent?;
-                    let agreed = Agreed { suite: session.suite(), resumed: session.take_peer().resumed };
+                    let peer = session.take_peer();
+                    let agreed = Agreed { suite: peer.suite, resumed: peer.resumed };
                     let tls = Tls { session, agreed, arrived: None, gathered: OutBuf::new() };
                     let mut tls = Box::new(tls);
                     if !arrived.is_empty() {

@@ -44,7 +44,7 @@ fn decide(plan: &Plan) {
             };
             let decision = match listener.kind {
                 Kind::Http(_) => plan.decide(id, &request, 7, &mut cache),
-                Kind::Tcp(_) => plan.decide_tcp(id, &Peer::default(), 7),
+                _ => plan.decide_tcp(id, Some("shop.example.com"), &Peer::default(), 7),
             };
             assert!(!cache.text.iter().any(u8::is_ascii_control));
             // A file's routes name services that stand in it.

@@ -216,6 +216,14 @@ impl Authority {
     /// # Panics
     /// There is no randomness.
     pub fn revoke(&self, revoked: &[&Issued]) -> String {
+        self.revoke_for(30 * DAY_S, revoked)
+    }
+
+    /// The same, with the next list due in so many seconds.
+    ///
+    /// # Panics
+    /// There is no randomness.
+    pub fn revoke_for(&self, seconds: i64, revoked: &[&Issued]) -> String {
         let revoked = revoked.iter().map(|issued| RevokedCertParams {
             serial_number: SerialNumber::from_slice(&issued.serial.to_be_bytes()),
             revocation_time: at(-3600),
@@ -224,7 +232,7 @@ impl Authority {
         });
         let list = CertificateRevocationListParams {
             this_update: at(-DAY_S),
-            next_update: at(30 * DAY_S),
+            next_update: at(seconds),
             crl_number: SerialNumber::from_slice(&[1]),
             issuing_distribution_point: None,
             revoked_certs: revoked.collect(),

@@ -31,7 +31,8 @@ fn origin() -> SocketAddr {
 
 fn plan(origin: SocketAddr) -> plan::Plan {
     let text = format!(
-        "listeners:\n  web:\n    address: 127.0.0.1:1\n    routes:\n      \
+        "listeners:\n  web:\n    address: 127.0.0.1:1\n    quota: [ {{ requests: 1000000/s, per: source }}, {{ requests: 1000000/s, per: {{ header: user-agent }} }} ]\n    cors: {{ origins: ['https://*.test', 'https://a.b'], credentials: true, max-age: 1m }}\n    routes:\n      \
+         - {{ name: few, match: {{ path: /few }}, quota: {{ requests: 1/h }}, to: app }}\n      \
          - {{ name: v, match: {{ path: /v/* , headers: {{ x-v: {{ regex: '[0-9]+' }} }} }}, rewrite: {{ path: /w/* }}, \
          request-headers: {{ set: {{ x-a: b }} }}, to: {{ app: 1, other: 1 }} }}\n      \
          - {{ name: ping, match: {{ path: /ping }}, respond: {{ body: pong }} }}\n      - {{ name: all, to: app }}\n\
@@ -47,20 +48,39 @@ fn client(address: SocketAddr, count: usize) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let paths = ["/", "/v/1?a=b", "/ping", "/a/../b"];
+    let paths = ["/", "/v/1?a=b", "/ping", "/few", "/a/../b"];
     let mut buffer = [0; 4096];
     for number in 0..count {
         let path = paths[number % paths.len()];
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: example.com\r\nx-v: 12\r\nuser-agent: test\r\n\r\n").unwrap();
+        let (method, asks) = match number % 7 {
+            6 => ("OPTIONS", "access-control-request-method: PUT\r\n"),
+            _ => ("GET", ""),
+        };
+        write!(stream, "{method} {path} HTTP/1.1\r\nhost: example.com\r\nx-v: 12\r\nuser-agent: test\r\n").unwrap();
+        write!(stream, "origin: https://x.test\r\n{asks}\r\n").unwrap();
         let mut got = 0;
-        while !buffer[..got].windows(4).any(|window| window == b"pong" || window == b"cdef")
-            || (got > 0 && !buffer[..got].ends_with(b"cdef") && !buffer[..got].ends_with(b"pong"))
-        {
+        while !is_whole(&buffer[..got]) {
             let read = stream.read(&mut buffer[got..]).unwrap();
             assert!(read > 0, "the connection ended after {number} answers");
             got += read;
         }
     }
+}
+
+/// An answer of the origin, of a route, or one that a quota refuses.
+fn is_whole(answer: &[u8]) -> bool {
+    let head = answer.windows(4).position(|window| window == b"\r\n\r\n");
+    head.is_some_and(|head| {
+        let (status, body) = (&answer[9..12], &answer[head + 4..]);
+        status == b"204"
+            || body.ends_with(if status == b"429" {
+                b"\n"
+            } else if body.len() < 64 {
+                b"pong"
+            } else {
+                b"cdef"
+            })
+    })
 }
 
 /// Runs a core on this thread for `count` requests; how often it allocated.

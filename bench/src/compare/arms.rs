@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::cgroup::Cgroup;
 use super::place::Place;
+use super::secure::{self, Tls};
 use crate::proc;
 
 const READY_WITHIN: Duration = Duration::from_secs(10);
@@ -115,7 +116,7 @@ pub(crate) fn fill(template: &str, words: &[(&str, String)]) -> String {
 /// The configuration that an arm is started with; empty for those that take none.
 ///
 /// nginx and HAProxy want other buffers for bulk than for small messages; they get what measured best for each.
-pub(crate) fn configuration(kind: Kind, at: &Addresses, dir: &Path, setting: Setting) -> String {
+pub(crate) fn configuration(kind: Kind, at: &Addresses, dir: &Path, setting: Setting<'_>) -> String {
     let template = match kind {
         Kind::Ours => include_str!("peers/ringway.yaml"),
         Kind::Nginx => include_str!("peers/nginx.conf"),
@@ -123,12 +124,20 @@ pub(crate) fn configuration(kind: Kind, at: &Addresses, dir: &Path, setting: Set
         Kind::Envoy => include_str!("peers/envoy.yaml"),
         Kind::Relay { .. } | Kind::Naive => return String::new(),
     };
-    let Setting { descriptors, bulk } = setting;
+    let Setting { descriptors, bulk, tls, certificates } = setting;
     let connections = descriptors.saturating_sub(1000);
     let choose = |for_bulk: &str, otherwise: &str| if bulk { for_bulk.to_string() } else { otherwise.to_string() };
+    let template = secure::words(kind, tls)
+        .iter()
+        .fold(template.to_string(), |template, (word, text)| fill(&template, &[(*word, (*text).to_string())]));
+    let if_tls = |tls: bool, then: &str, otherwise: &str| if tls { then } else { otherwise }.to_string();
     fill(
-        template,
+        &template,
         &[
+            ("certificates", certificates.display().to_string()),
+            ("scheme", if_tls(tls != Tls::None, "https", "http")),
+            ("upstream_scheme", if_tls(tls == Tls::Mutual, "https", "http")),
+            ("nginx_ssl", if_tls(tls != Tls::None, " ssl", "")),
             ("dir", dir.display().to_string()),
             ("listen", at.listen.to_string()),
             ("host", at.listen.ip().to_string()),
@@ -150,11 +159,15 @@ pub(crate) fn configuration(kind: Kind, at: &Addresses, dir: &Path, setting: Set
 
 /// What a configuration depends on beside addresses.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Setting {
+pub(crate) struct Setting<'a> {
     /// Descriptors that a process may have.
     pub(crate) descriptors: u64,
     /// Bodies will be large.
     pub(crate) bulk: bool,
+    /// Where TLS is spoken.
+    pub(crate) tls: Tls,
+    /// The directory of certificates.
+    pub(crate) certificates: &'a Path,
 }
 
 /// Where an arm listens and what it forwards to.
@@ -178,16 +191,23 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts an arm on the proxy's CPU and waits until it forwards.
-    pub(crate) fn start(arm: &Arm, at: Addresses, dir: &Path, place: &Place, bulk: bool) -> io::Result<Running> {
+    /// Starts an arm on the proxy's CPU and waits until it is ready.
+    pub(crate) fn start(
+        arm: &Arm,
+        at: Addresses,
+        dir: &Path,
+        place: &Place,
+        setting: Setting<'_>,
+        ready: impl Fn(SocketAddr) -> bool,
+    ) -> io::Result<Running> {
         let dir = dir.join(&arm.name);
         std::fs::create_dir_all(&dir)?;
-        let arguments = arguments(arm, &at, &dir, Setting { descriptors: place.descriptors, bulk })?;
+        let arguments = arguments(arm, &at, &dir, setting)?;
         let cgroup = Cgroup::make(&arm.name);
         let mut command = place.command(place.proxy, &arm.program, cgroup.as_ref());
         command.args(&arguments);
         let mut running = Running::spawn(command, &arm.name, at, &dir, cgroup)?;
-        running.wait_ready()?;
+        running.wait_ready(ready)?;
         Ok(running)
     }
 
@@ -218,11 +238,11 @@ impl Running {
         }
     }
 
-    /// Waits for the first 200; what the process printed is in the error when it ends or stays silent.
-    pub(crate) fn wait_ready(&mut self) -> io::Result<()> {
+    /// Waits until it is ready; what the process printed is in the error when it ends or does not become so.
+    pub(crate) fn wait_ready(&mut self, ready: impl Fn(SocketAddr) -> bool) -> io::Result<()> {
         let until = Instant::now() + READY_WITHIN;
         loop {
-            if get(self.at.listen, "/").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+            if ready(self.at.listen) {
                 return Ok(());
             }
             let ended = self.child.try_wait()?;
@@ -265,7 +285,7 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<String> {
 }
 
 /// Writes the arm's configuration into `dir` and returns its command line.
-fn arguments(arm: &Arm, at: &Addresses, dir: &Path, setting: Setting) -> io::Result<Vec<String>> {
+fn arguments(arm: &Arm, at: &Addresses, dir: &Path, setting: Setting<'_>) -> io::Result<Vec<String>> {
     let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
     let (listen, upstream) = (at.listen.to_string(), at.upstream.to_string());
     let text = configuration(arm.kind, at, dir, setting);
@@ -323,9 +343,13 @@ fn last_lines(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::secure::Certificates;
 
-    const SMALL: Setting = Setting { descriptors: 20_000, bulk: false };
-    const BULK: Setting = Setting { descriptors: 20_000, bulk: true };
+    /// Small messages and bulk, each with every kind of TLS.
+    fn settings(certificates: &Path) -> Vec<Setting<'_>> {
+        let of = |tls| [false, true].map(|bulk| Setting { descriptors: 20_000, bulk, tls, certificates });
+        [Tls::None, Tls::Down, Tls::Mutual].into_iter().flat_map(of).collect()
+    }
 
     fn addresses() -> Addresses {
         Addresses {
@@ -338,23 +362,30 @@ mod tests {
     #[test]
     fn every_template_is_filled_to_the_last_word() {
         for kind in [Kind::Ours, Kind::Nginx, Kind::Haproxy, Kind::Envoy] {
-            let text = configuration(kind, &addresses(), Path::new("/tmp/x"), SMALL);
-            assert!(text.contains("18902"), "{kind:?} does not know its upstream");
-            for word in
-                ["{dir}", "{listen}", "{host}", "{port}", "{upstream", "{admin}", "{descriptors}", "{connections}"]
-            {
-                assert!(!text.contains(word), "{kind:?} keeps {word}");
+            for setting in settings(Path::new("/tmp/y")) {
+                let text = configuration(kind, &addresses(), Path::new("/tmp/x"), setting);
+                assert!(text.contains("18902"), "{kind:?} does not know its upstream");
+                assert_eq!(text.contains("/tmp/y/proxy."), setting.tls != Tls::None, "{kind:?}");
+                assert_eq!(text.contains("/tmp/y/ca.pem"), setting.tls == Tls::Mutual, "{kind:?}");
+                // A word of ours is one of small letters alone; what YAML has in braces is more.
+                let words = text.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+                let kept: Vec<_> =
+                    words.filter(|(word, _)| word.chars().all(|c| c.is_ascii_lowercase() || c == '_')).collect();
+                assert!(kept.is_empty(), "{kind:?} keeps {kept:?}");
             }
         }
     }
 
     /// Has the peer itself judge the configuration that we would start it with.
     fn judged(kind: Kind, program: &str, options: &[&str], file: &str) {
-        let Some(program) = which(program) else {
+        let private = || private_envoy().filter(|_| kind == Kind::Envoy);
+        let Some(program) = private().or_else(|| which(program)) else {
             eprintln!("skipped: {program} is not installed");
             return;
         };
-        for setting in [SMALL, BULK] {
+        let certificates = tempfile::tempdir().unwrap();
+        let certificates = Certificates::make(certificates.path()).unwrap();
+        for setting in settings(certificates.dir()) {
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join(file);
             std::fs::write(&file, configuration(kind, &addresses(), dir.path(), setting)).unwrap();
@@ -391,7 +422,8 @@ mod tests {
 
     #[test]
     fn ringways_configuration_is_yaml_with_its_addresses() {
-        let text = configuration(Kind::Ours, &addresses(), Path::new("/tmp/x"), SMALL);
+        let setting = settings(Path::new("/tmp/y"))[0];
+        let text = configuration(Kind::Ours, &addresses(), Path::new("/tmp/x"), setting);
         assert!(text.contains("address: 127.0.0.1:18901"));
         assert!(text.contains("admin: { address: 127.0.0.1:18903 }"));
     }

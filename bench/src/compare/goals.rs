@@ -67,6 +67,7 @@ pub(crate) fn all(results: &Results) -> Vec<Goal> {
         let ours = table.row("ringway").and_then(|row| row.middle(p99));
         goals.push(at_most("latency: p99, ringway / best peer".into(), 1.0, ratio(ours, best)));
     }
+    goals.extend(tls(results));
     if let Some(table) = results.table("long") {
         let rss = table.row("ringway").and_then(Row::rss_end).map(|bytes| bytes / 1e6);
         goals.push(at_most("long: RSS of ringway, MB".into(), 15.0, rss));
@@ -94,6 +95,26 @@ fn idle(results: &Results, table: &Table) -> [Goal; 2] {
     ]
 }
 
+fn tls(results: &Results) -> Vec<Goal> {
+    let mut goals = Vec::new();
+    for (name, limit) in [("tls-small", 0.65), ("tls-new", 0.55), ("mtls", 0.65)] {
+        if let Some(table) = results.table(name) {
+            let ours = table.row("ringway").and_then(|row| row.middle(Report::cpu_us));
+            let best = table.best(|row| row.peer, Report::cpu_us, false);
+            goals.push(at_most(format!("{name}: ringway / best peer, CPU"), limit, ratio(ours, best)));
+        }
+    }
+    if let Some(table) = results.table("tls-down") {
+        let [_, against_peers] = bulk("tls-down", table);
+        goals.push(against_peers);
+    }
+    if let Some(table) = results.table("tls-idle") {
+        let kib = table.row("ringway").and_then(|row| row.idle_bytes).map(|idle| idle.rss / 1024.0);
+        goals.push(at_most("tls-idle: RSS of ringway for each idle connection, KiB".into(), 4.0, kib));
+    }
+    goals
+}
+
 fn at_most(what: String, limit: f64, measured: Option<f64>) -> Goal {
     Goal { what, limit, least: false, measured }
 }
@@ -105,6 +126,7 @@ fn at_least(what: String, limit: f64, measured: Option<f64>) -> Goal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::results::IdleBytes;
     use crate::compare::results::tests::table;
 
     fn find(goals: &[Goal], what: &str) -> (Option<f64>, Option<bool>) {
@@ -119,6 +141,23 @@ mod tests {
         assert_eq!(find(&goals, "small: ringway / nginx"), (Some(0.5), Some(true)));
         assert_eq!(find(&goals, "small: ringway / relay"), (Some(1.2), Some(false)));
         assert_eq!(find(&goals, "small: ringway / haproxy"), (None, None));
+    }
+
+    #[test]
+    fn tls_is_held_against_the_best_peer() {
+        let named = |name: &str| Table { name: name.into(), ..table() };
+        let mut idle = named("tls-idle");
+        idle.rows[0].idle_bytes = Some(IdleBytes { rss: 3072.0, ..IdleBytes::default() });
+        let names = ["tls-small", "tls-new", "mtls", "tls-down"];
+        let scenarios = names.into_iter().map(named).chain([idle]).collect();
+        let goals = all(&Results { scenarios, ..Results::default() });
+        for name in ["tls-small", "tls-new", "mtls"] {
+            assert_eq!(find(&goals, &format!("{name}: ringway / best peer")), (Some(0.5), Some(true)));
+        }
+        let (measured, met) = find(&goals, "tls-down: ringway / best peer");
+        assert!((measured.unwrap() - 2.0).abs() < 1e-9 && met == Some(true));
+        assert_eq!(find(&goals, "tls-idle: RSS"), (Some(3.0), Some(true)));
+        assert_eq!(goals.len(), 5);
     }
 
     #[test]

@@ -10,13 +10,15 @@ mod figures;
 mod goals;
 mod place;
 mod plot;
+mod proof;
 mod results;
 mod scenario;
+mod secure;
 mod table;
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
@@ -24,10 +26,11 @@ use clap::Args;
 
 use crate::proc;
 use crate::report::Report;
-use arms::{Addresses, Arm, Programs, Running};
+use arms::{Addresses, Arm, Programs, Running, Setting};
 use place::{Place, free_address};
 use results::{IdleBytes, Results, Row, Table};
 use scenario::{Load, Measure, Scenario};
+use secure::{Certificates, Tls};
 
 /// The slowest arm's share of its most that every arm is asked for in `rate`.
 const RATE_SHARE: f64 = 0.6;
@@ -38,7 +41,7 @@ const WARM_SECONDS: f64 = 0.5;
 /// Arguments of `ringway-bench compare`.
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
-    /// Scenarios to run: small, rate, new, down, up, idle, latency, long
+    /// Scenarios to run: small, rate, new, down, up, idle, latency, tls-small, tls-new, mtls, tls-down, tls-idle, long
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     only: Vec<String>,
     /// Arms to run: ringway (or ours), relay, relay-16k, relay-64k, relay-256k, naive, nginx, haproxy, envoy
@@ -120,6 +123,7 @@ struct Bench<'a> {
     compare: &'a Compare,
     place: Place,
     program: PathBuf,
+    certificates: Certificates,
     arms: Vec<Arm>,
     results: Results,
     dir: PathBuf,
@@ -152,6 +156,7 @@ impl<'a> Bench<'a> {
             None => std::env::temp_dir().join(format!("ringway-bench-{}", std::process::id())),
         };
         std::fs::create_dir_all(&dir)?;
+        let certificates = Certificates::make(&dir)?;
         let results = Results {
             date: date(SystemTime::now()),
             machine: machine(&place),
@@ -161,19 +166,19 @@ impl<'a> Bench<'a> {
             slice_seconds: compare.slice,
             scenarios: Vec::new(),
         };
-        Ok(Bench { compare, place, program, arms, results, dir, most: Vec::new() })
+        Ok(Bench { compare, place, program, certificates, arms, results, dir, most: Vec::new() })
     }
 
     /// Runs one scenario: starts everything, warms up, takes turns.
     fn scenario(&mut self, scenario: Scenario) -> io::Result<Table> {
         let mut table = Table { name: scenario.name().into(), ..Table::default() };
-        let origin = self.origin()?;
+        let origin = self.origin(scenario.tls(), "origin")?;
         let arms = self.arms.clone();
         let mut lanes = self.lanes(scenario, &arms, origin.at.listen, &mut table.notes)?;
         let load = self.load(scenario, &lanes)?;
         table.title = scenario.title(&load);
         eprintln!("{}", table.title);
-        if scenario == Scenario::Idle && load.idle < 10_000 {
+        if scenario.has_idle() && load.idle < 10_000 {
             table.notes.push(format!("{} idle connections: that is what the descriptor limit allows.", load.idle));
         }
         self.warm_up(scenario, &mut lanes)?;
@@ -186,16 +191,18 @@ impl<'a> Bench<'a> {
             eprintln!("  round {} of {rounds}{}", round + 1, so_far(scenario, &lanes));
         }
         table.rows = lanes.into_iter().map(|lane| lane.row).collect();
+        table.notes.extend(proof::note(scenario, &table.rows));
         Ok(table)
     }
 
-    fn origin(&self) -> io::Result<Running> {
+    /// Starts an origin; with TLS, it has the certificate of a role.
+    fn origin(&self, tls: Tls, role: &str) -> io::Result<Running> {
         let listen = free_address()?;
         let at = Addresses { listen, upstream: listen, admin: listen };
         let mut command = self.place.command(self.place.origin, &self.program, None);
-        command.args(["origin", &listen.to_string()]);
-        let mut origin = Running::spawn(command, "origin", at, &self.dir, None)?;
-        origin.wait_ready()?;
+        command.args(["origin", &listen.to_string()]).args(self.certificates.of_origin(tls, role));
+        let mut origin = Running::spawn(command, role, at, &self.dir, None)?;
+        origin.wait_ready(|at| TcpStream::connect(at).is_ok())?;
         Ok(origin)
     }
 
@@ -215,9 +222,12 @@ impl<'a> Bench<'a> {
                 }
                 continue;
             }
-            let at = Addresses { listen: free_address()?, upstream, admin: free_address()? };
-            match Running::start(arm, at, &self.dir, &self.place, scenario.measure() == Measure::Bulk) {
+            match self.start(scenario, arm, upstream, &self.dir) {
                 Ok(running) => {
+                    if let Some(wrong) = self.lets_pass(scenario, arm, &running)? {
+                        notes.push(format!("{}: not measured, it {wrong}.", arm.name));
+                        continue;
+                    }
                     let rss_start = proc::memory(&running.pids())?.rss;
                     let name = arm.name.clone();
                     let row =
@@ -231,6 +241,18 @@ impl<'a> Bench<'a> {
             }
         }
         Ok(lanes)
+    }
+
+    /// Starts an arm that forwards to `upstream`.
+    fn start(&self, scenario: Scenario, arm: &Arm, upstream: SocketAddr, dir: &Path) -> io::Result<Running> {
+        let at = Addresses { listen: free_address()?, upstream, admin: free_address()? };
+        let setting = Setting {
+            descriptors: self.place.descriptors,
+            bulk: scenario.measure() == Measure::Bulk,
+            tls: scenario.tls(),
+            certificates: self.certificates.dir(),
+        };
+        Running::start(arm, at, dir, &self.place, setting, |at| self.answers(scenario, at))
     }
 
     /// What every slice of a scenario is asked for.
@@ -273,13 +295,11 @@ impl<'a> Bench<'a> {
         best(peers).or_else(|| best(self.most.iter().map(|(_, most)| *most).collect())).unwrap_or(1000.0)
     }
 
-    /// Fills pools and caches. The idle scenario is warmed with its busy connections alone, so that
-    /// what the idle ones add can be told from what the proxy keeps anyway.
+    /// Fills pools and caches.
     fn warm_up(&self, scenario: Scenario, lanes: &mut [Lane]) -> io::Result<()> {
         let load = Load { seconds: WARM_SECONDS, rate: None, idle: 0 };
-        let scenario = if scenario == Scenario::Idle { Scenario::Small } else { scenario };
         for lane in lanes {
-            self.run_load(scenario, &load, &lane.running)?;
+            self.run_load(scenario.warm_up(), &load, &lane.running)?;
         }
         std::thread::sleep(REST);
         Ok(())
@@ -287,7 +307,7 @@ impl<'a> Bench<'a> {
 
     fn slice(&self, scenario: Scenario, load: &Load, lane: &mut Lane) -> io::Result<()> {
         let before = ring_counts(lane);
-        let report = self.run_load(scenario, load, &lane.running)?;
+        let mut report = self.run_load(scenario, load, &lane.running)?;
         if let (Some(before), Some(after)) = (before, ring_counts(lane)) {
             let turns = after.turns - before.turns;
             lane.row.per_turn.extend((turns > 0.0).then(|| (after.completions - before.completions) / turns));
@@ -300,8 +320,14 @@ impl<'a> Bench<'a> {
                 cgroup: watched.idle.cgroup.zip(watched.before.cgroup).map(|(after, before)| each(after, before)),
             });
         }
+        if scenario.tls() != Tls::None {
+            let astray = secure::astray(&report, scenario.connects_anew());
+            if astray > 0 {
+                report.errors.insert("another handshake than wanted".into(), astray);
+            }
+        }
         lane.row.slices.push(report);
-        if scenario == Scenario::Idle || scenario == Scenario::New {
+        if scenario.has_idle() || scenario.connects_anew() {
             std::thread::sleep(REST);
         }
         Ok(())
@@ -311,7 +337,9 @@ impl<'a> Bench<'a> {
     fn run_load(&self, scenario: Scenario, load: &Load, running: &Running) -> io::Result<Report> {
         let mut command = self.place.command(self.place.load, &self.program, None);
         command.arg("load").arg(format!("http://{}{}", running.at.listen, scenario.path()));
-        command.args(scenario.options(load));
+        command
+            .args(scenario.options(load))
+            .args(self.certificates.of_load(scenario.tls(), secure::shown(scenario.tls())));
         for pid in running.pids() {
             command.args(["--watch", &pid.to_string()]);
         }
@@ -406,7 +434,7 @@ mod tests {
     fn names_choose_scenarios() {
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(chosen(&names(&["up", "small"]), false).unwrap(), [Scenario::Up, Scenario::Small]);
-        assert_eq!(chosen(&[], false).unwrap().len(), 7);
+        assert_eq!(chosen(&[], false).unwrap().len(), 12);
         assert_eq!(chosen(&[], true).unwrap().last(), Some(&Scenario::Long));
         assert!(chosen(&names(&["smal"]), false).unwrap_err().to_string().contains("no scenario smal"));
     }

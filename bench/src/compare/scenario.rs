@@ -1,6 +1,7 @@
 //! What is measured: the scenarios, and which arms take part in each.
 
 use super::arms::{Arm, Kind};
+use super::secure::Tls;
 
 /// Connections that send requests in scenarios of small messages.
 const BUSY: usize = 64;
@@ -36,11 +37,16 @@ pub(crate) enum Scenario {
     Up,
     Idle,
     Latency,
+    TlsSmall,
+    TlsNew,
+    Mtls,
+    TlsDown,
+    TlsIdle,
     Long,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Scenario; 8] = [
+    pub(crate) const ALL: [Scenario; 13] = [
         Scenario::Small,
         Scenario::Rate,
         Scenario::New,
@@ -48,6 +54,11 @@ impl Scenario {
         Scenario::Up,
         Scenario::Idle,
         Scenario::Latency,
+        Scenario::TlsSmall,
+        Scenario::TlsNew,
+        Scenario::Mtls,
+        Scenario::TlsDown,
+        Scenario::TlsIdle,
         Scenario::Long,
     ];
 
@@ -61,6 +72,11 @@ impl Scenario {
             Scenario::Up => "up",
             Scenario::Idle => "idle",
             Scenario::Latency => "latency",
+            Scenario::TlsSmall => "tls-small",
+            Scenario::TlsNew => "tls-new",
+            Scenario::Mtls => "mtls",
+            Scenario::TlsDown => "tls-down",
+            Scenario::TlsIdle => "tls-idle",
             Scenario::Long => "long",
         }
     }
@@ -68,7 +84,8 @@ impl Scenario {
     pub(crate) fn measure(self) -> Measure {
         match self {
             Scenario::Small | Scenario::Rate | Scenario::New | Scenario::Idle => Measure::Cpu,
-            Scenario::Down | Scenario::Up => Measure::Bulk,
+            Scenario::TlsSmall | Scenario::TlsNew | Scenario::Mtls | Scenario::TlsIdle => Measure::Cpu,
+            Scenario::Down | Scenario::Up | Scenario::TlsDown => Measure::Bulk,
             Scenario::Latency => Measure::Latency,
             Scenario::Long => Measure::Memory,
         }
@@ -91,7 +108,41 @@ impl Scenario {
                     load.rate.unwrap_or(0.0).round()
                 )
             }
+            Scenario::TlsSmall => format!("TLS 1.3 kept alive: {BUSY} connections, 64-byte bodies"),
+            Scenario::TlsNew => format!("A full TLS 1.3 handshake for each request, {BUSY} at a time"),
+            Scenario::Mtls => format!("Mutual TLS 1.3 on both sides, kept alive: {BUSY} connections, 64-byte bodies"),
+            Scenario::TlsDown => format!("1 MiB bodies down over TLS 1.3, {BULK} connections"),
+            Scenario::TlsIdle => format!("{} idle connections of TLS 1.3, {BUSY} busy ones", load.idle),
             Scenario::Long => format!("Memory after {:.0} s of load, {BUSY} connections", load.seconds),
+        }
+    }
+
+    /// Where TLS is spoken.
+    pub(crate) fn tls(self) -> Tls {
+        match self {
+            Scenario::TlsSmall | Scenario::TlsNew | Scenario::TlsDown | Scenario::TlsIdle => Tls::Down,
+            Scenario::Mtls => Tls::Mutual,
+            _ => Tls::None,
+        }
+    }
+
+    /// Whether each request has a connection of its own.
+    pub(crate) fn connects_anew(self) -> bool {
+        matches!(self, Scenario::New | Scenario::TlsNew)
+    }
+
+    /// Whether there are idle connections.
+    pub(crate) fn has_idle(self) -> bool {
+        matches!(self, Scenario::Idle | Scenario::TlsIdle)
+    }
+
+    /// What an arm is warmed up with.
+    pub(crate) fn warm_up(self) -> Scenario {
+        match self {
+            // With the busy connections alone, so that what the idle ones add can be told from what the proxy keeps anyway.
+            Scenario::Idle => Scenario::Small,
+            Scenario::TlsIdle => Scenario::TlsSmall,
+            other => other,
         }
     }
 
@@ -105,6 +156,7 @@ impl Scenario {
         let bulk = self.measure() == Measure::Bulk;
         match arm.kind {
             // The larger buffers are for bulk; among them the best one counts.
+            Kind::Relay { .. } | Kind::Naive if self.tls() != Tls::None => Some(String::new()),
             Kind::Relay { buffer } if buffer > 4096 && !bulk => Some(String::new()),
             Kind::Relay { .. } if self == Scenario::Idle && 2 * self.idle(descriptors) as u64 + SPARE > descriptors => {
                 Some(format!("two descriptors a connection, of {descriptors} in all"))
@@ -115,10 +167,7 @@ impl Scenario {
 
     /// How many idle connections the descriptor limit allows this scenario.
     pub(crate) fn idle(self, descriptors: u64) -> usize {
-        match self {
-            Scenario::Idle => IDLE.min(descriptors.saturating_sub(SPARE) as usize),
-            _ => 0,
-        }
+        if self.has_idle() { IDLE.min(descriptors.saturating_sub(SPARE) as usize) } else { 0 }
     }
 
     /// The options of `ringway-bench load` for one slice.
@@ -137,7 +186,7 @@ impl Scenario {
             add("--idle", load.idle.to_string());
         }
         match self {
-            Scenario::New => words.push("--no-keepalive".into()),
+            Scenario::New | Scenario::TlsNew => words.push("--no-keepalive".into()),
             Scenario::Up => words.extend(["-X", "POST", "--body-size", &BULK_BYTES.to_string()].map(String::from)),
             _ => {}
         }
@@ -147,7 +196,7 @@ impl Scenario {
     /// What is asked for.
     pub(crate) fn path(self) -> String {
         match self {
-            Scenario::Down => format!("/size/{BULK_BYTES}"),
+            Scenario::Down | Scenario::TlsDown => format!("/size/{BULK_BYTES}"),
             Scenario::Up => "/size/2".to_string(),
             _ => "/size/64".to_string(),
         }
@@ -190,10 +239,19 @@ mod tests {
     fn idle_connections_stay_within_the_descriptors() {
         assert_eq!(Scenario::Idle.idle(20_000), 10_000);
         assert_eq!(Scenario::Idle.idle(1024), 624);
-        assert_eq!(Scenario::Small.idle(20_000), 0);
+        assert_eq!((Scenario::Small.idle(20_000), Scenario::TlsIdle.idle(20_000)), (0, 10_000));
         let relay = arm(Kind::Relay { buffer: 4096 });
         assert!(Scenario::Idle.leaves_out(&relay, 20_000).is_some_and(|why| why.contains("20000")));
         assert!(Scenario::Idle.leaves_out(&relay, 40_000).is_none());
+    }
+
+    #[test]
+    fn with_tls_only_those_take_part_that_speak_it() {
+        for scenario in Scenario::ALL.into_iter().filter(|scenario| scenario.tls() != Tls::None) {
+            assert!(scenario.leaves_out(&arm(Kind::Relay { buffer: 4096 }), 40_000).is_some());
+            assert!(scenario.leaves_out(&arm(Kind::Naive), 40_000).is_some());
+            assert!(scenario.leaves_out(&arm(Kind::Nginx), 40_000).is_none());
+        }
     }
 
     #[test]

@@ -153,6 +153,14 @@ pub(crate) fn some_items<'t>(node: &'t Node, what: &str, most: usize, findings: 
     items(node, what, most, findings)
 }
 
+/// As [`some_items`]; what is no list is the only item.
+pub(crate) fn one_or_items<'t>(node: &'t Node, what: &str, most: usize, findings: &mut Findings) -> &'t [Node] {
+    match &node.value {
+        Value::List(_) => some_items(node, what, most, findings),
+        _ => std::slice::from_ref(node),
+    }
+}
+
 /// One of a few words.
 pub(crate) fn word<T: Copy>(node: &Node, words: &[(&str, T)], later: &[&str], findings: &mut Findings) -> Option<T> {
     let text = match &node.value {

@@ -59,6 +59,8 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Who may come.
     pub policy: Policy,
+    /// Networks of the peers that say in a PROXY header whose connection it is; nobody else may come then. Never empty.
+    pub proxy_protocol: Option<Vec<Network>>,
 }
 
 /// `identity`: who this proxy is; in a mesh, who it became when it joined.
@@ -196,6 +198,51 @@ pub struct Network {
     pub bits: u8,
 }
 
+/// One `quota`: how many requests a client may make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Unique in its list. Without a `name`: the position in the list, from 1.
+    pub name: String,
+    /// So many requests ...
+    pub requests: u32,
+    /// ... in this time: a second, a minute or an hour.
+    pub period: Duration,
+    /// At once.
+    pub burst: u32,
+    /// Who has a count of its own; all share one if absent.
+    pub per: Option<PerClient>,
+    /// How many clients have one; others share.
+    pub clients: u32,
+}
+
+/// Who has a count of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PerClient {
+    /// Each SPIFFE ID.
+    Identity,
+    /// Each address, as far as it can be trusted.
+    Source,
+    /// Each value of this header; its name in lower case.
+    Header(String),
+}
+
+/// `cors`: the pages of which origins may ask from within a browser.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// `https://a.b`, `https://*.b` (one or more labels), `*`. Never empty.
+    pub origins: Vec<String>,
+    /// What they may use beside GET, HEAD and POST; `*` is any.
+    pub methods: Vec<String>,
+    /// What they may send; `*` is any.
+    pub headers: Vec<String>,
+    /// What they may read.
+    pub expose: Vec<String>,
+    /// Cookies and certificates may go along.
+    pub credentials: bool,
+    /// How long a browser need not ask again; whole seconds.
+    pub max_age: Option<Duration>,
+}
+
 /// What a listener speaks.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Protocol {
@@ -203,6 +250,17 @@ pub enum Protocol {
     Http(Http),
     /// `protocol: tcp`; never empty, and the weights are not all zero.
     Tcp(Vec<Target>),
+    /// `protocol: tls-passthrough`; never empty. The most specific name wins.
+    Passthrough(Vec<Passage>),
+}
+
+/// Where TLS goes that asks for one of several names, as it comes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Passage {
+    /// As in [`Host::names`].
+    pub names: Vec<String>,
+    /// Never empty, and the weights are not all zero.
+    pub to: Vec<Target>,
 }
 
 /// What an http listener does.
@@ -212,6 +270,10 @@ pub struct Http {
     pub forwarded: Forwarded,
     /// Services are told whom the client's certificate proves (`X-Forwarded-Client-Cert`).
     pub client_certificate: bool,
+    /// What pages of other origins may do on routes that do not say it themselves.
+    pub cors: Option<Cors>,
+    /// What clients may ask for, all routes together.
+    pub quotas: Vec<Quota>,
     /// Never empty. The most specific name wins.
     pub hosts: Vec<Host>,
 }
@@ -270,6 +332,10 @@ pub struct Route {
     pub response_headers: HeaderEdits,
     /// Who may make them.
     pub policy: Policy,
+    /// How many a client may make.
+    pub quotas: Vec<Quota>,
+    /// What pages of other origins may do; the listener's if absent.
+    pub cors: Option<Cors>,
 }
 
 /// Which requests a route takes; all conditions must hold.
@@ -406,6 +472,27 @@ pub struct Service {
     pub connect_timeout: Duration,
     /// TLS towards it; plaintext if absent.
     pub tls: Option<ServiceTls>,
+    /// Its connections begin with a PROXY header, and carry one client's requests each.
+    pub proxy_protocol: Option<ProxyVersion>,
+}
+
+/// The form of a PROXY header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+impl ProxyVersion {
+    /// The word of the language.
+    pub fn word(self) -> &'static str {
+        match self {
+            ProxyVersion::V1 => "v1",
+            ProxyVersion::V2 => "v2",
+        }
+    }
 }
 
 /// Where a service runs: by address or by DNS name, not both. In a mesh, where the daemon says.

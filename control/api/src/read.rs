@@ -1,15 +1,19 @@
 //! The tree as the model: one function a word of the language. Every value is checked where it is read, and what
 //! must agree with something else is checked as soon as both are known, so that each finding has its position.
 
+mod cors;
 mod daemon;
 mod listener;
 mod mesh;
+mod passthrough;
 mod policy;
 mod process;
+mod quota;
 mod route;
 mod service;
 mod tls;
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 use crate::{
@@ -36,12 +40,20 @@ struct Scope<'t> {
     services: &'t [Entry],
     /// The services that all groups of a mesh share.
     shared: &'t [Entry],
-    /// The names of all of them.
+    /// The names of `services`.
     names: HashSet<&'t str>,
+    /// The names of `shared`.
+    shared_names: Option<&'t HashSet<&'t str>>,
     /// Who this proxy is.
     identity: Option<Identity>,
     /// The groups, where the document is a mesh's.
     mesh: Option<&'t mesh::Groups<'t>>,
+    /// Clients of the listener that is being read may show certificates.
+    identities: Cell<bool>,
+    /// It has `cors`.
+    cors: Cell<bool>,
+    /// How many clients the quotas so far tell apart.
+    clients: Cell<u64>,
 }
 
 /// Reads a whole document. What could not be read is left out, and has left a finding.
@@ -57,7 +69,18 @@ pub(crate) fn document(root: &Node, file: &str, findings: &mut Findings) -> Opti
     let services = services.map_or(&[][..], |n| keys::entries(n, "`services`", findings));
     let names = services.iter().map(|s| s.key.as_str()).collect();
     let identity = keys.read("identity", findings, |n, f| tls::identity(n, file, f));
-    let scope = Scope { file, services, shared: &[], names, identity, mesh: None };
+    let scope = Scope {
+        file,
+        services,
+        shared: &[],
+        names,
+        shared_names: None,
+        identity,
+        mesh: None,
+        identities: Cell::new(false),
+        cors: Cell::new(false),
+        clients: Cell::new(0),
+    };
     let limits = keys.read("limits", findings, process::limits).unwrap_or_default();
     let admin = keys.read("admin", findings, |n, f| process::admin(n, file, f));
     let listeners = keys.node("listeners", findings);
@@ -145,7 +168,7 @@ fn targets(node: &Node, scope: &Scope<'_>, findings: &mut Findings) -> Option<Ve
 }
 
 fn known_service(name: &str, at: At, scope: &Scope<'_>, findings: &mut Findings) -> Option<String> {
-    if scope.names.contains(name) {
+    if scope.names.contains(name) || scope.shared_names.is_some_and(|names| names.contains(name)) {
         return Some(name.to_owned());
     }
     // Names are compared with a bounded number of others, and only for findings that are shown.

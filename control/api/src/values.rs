@@ -8,7 +8,7 @@ mod regex;
 use std::time::Duration;
 
 pub(crate) use address::{EndpointAddress, endpoint, file_path, is_dns_name, listen_address};
-pub(crate) use http::{header_name, header_value, host_name, method, path_match, path_target, rewrite_host};
+pub(crate) use http::{header_name, header_value, host_name, is_host, method, path_match, path_target, rewrite_host};
 pub(crate) use regex::pattern;
 
 use crate::{

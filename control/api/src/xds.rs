@@ -1,5 +1,9 @@
-//! xDS words that both the translation and the plan's compiler need: type URLs, metadata keys, and how a
-//! message is packed into an `Any`.
+//! xDS words that both the translation and the plan's compiler need: type URLs, metadata keys, how a message is packed
+//! into an `Any`, and the form that quotas have, written and read back.
+
+mod quota;
+
+pub use quota::{read_quota, write_quota};
 
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
@@ -40,6 +44,14 @@ pub const SPIFFE_VALIDATOR: &str =
     "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig";
 /// Tells TLS from other bytes.
 pub const TLS_INSPECTOR: &str = "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
+/// Reads a PROXY header from the front of a connection.
+pub const PROXY_PROTOCOL: &str =
+    "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
+/// Writes a PROXY header before what another transport socket sends.
+pub const UPSTREAM_PROXY_PROTOCOL: &str =
+    "type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport";
+/// TCP alone, as a transport socket.
+pub const RAW_BUFFER: &str = "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
 /// Where Debian and its kin keep the roots that the system trusts.
 pub const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// `deny` or `allow` of requests.
@@ -48,6 +60,16 @@ pub const RBAC: &str = "type.googleapis.com/envoy.extensions.filters.http.rbac.v
 pub const RBAC_PER_ROUTE: &str = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute";
 /// `deny` or `allow` of connections.
 pub const NETWORK_RBAC: &str = "type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC";
+/// `quota`
+pub const LOCAL_RATE_LIMIT: &str =
+    "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
+/// Whose quota, by an expression.
+pub const RATE_LIMIT_EXPRESSION: &str =
+    "type.googleapis.com/envoy.extensions.rate_limit_descriptors.expr.v3.Descriptor";
+/// The filter that answers preflights.
+pub const CORS: &str = "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors";
+/// `cors`
+pub const CORS_POLICY: &str = "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy";
 /// The access log to a file.
 pub const FILE_ACCESS_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
 /// A retry avoids endpoints that were tried.

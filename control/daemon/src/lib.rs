@@ -4,7 +4,11 @@
 //! | --- | --- |
 //! | `store` | what must not be lost: documents as numbered versions, records of who holds which certificate |
 //! | `snapshot` | what the proxies of each group are to have |
+//! | `xds` | ADS: telling each proxy what changed |
+//! | `collect` | what proxies tell: that they are there, how far they are, where they listen |
 //! | `authority` | who may be whom: roots, leaves, tokens, proxies, operators, edge certificates |
+//! | `operator` | what operators ask for and do: pushes, history, status, endpoints |
+//! | `credentials` | what operators ask for about certificates |
 //! | `files` | files that only the daemon reads |
 //! | `settings` | the daemon's file and command line |
 //! | `admin` | `/ready` and `/metrics` |
@@ -17,9 +21,12 @@
 
 mod admin;
 pub mod authority;
+pub mod collect;
+pub mod credentials;
 mod encode;
 mod files;
 mod metrics;
+mod operator;
 mod run;
 mod server;
 mod settings;
@@ -27,6 +34,7 @@ pub mod snapshot;
 pub mod state;
 pub mod store;
 mod tell;
+mod xds;
 
 pub use run::run;
 pub use settings::Given;

@@ -18,6 +18,7 @@ pub(crate) struct Metrics {
     pub(crate) renewals: Counter,
     pub(crate) handshake_failures: Counter,
     pub(crate) accept_failures: Counter,
+    connections: Gauge,
     version: Gauge,
     root_not_after: Gauge,
 }
@@ -44,6 +45,7 @@ impl Default for Metrics {
             }
             gauge
         };
+        let connections = gauge("connections", None, "Connections of proxies and operators that showed a certificate");
         let version = gauge("version", None, "The version in force; 0 before the first");
         let root_not_after = gauge("root_not_after", Some(Unit::Seconds), "When the first root expires, since 1970");
         Metrics {
@@ -53,6 +55,7 @@ impl Default for Metrics {
             renewals,
             handshake_failures,
             accept_failures,
+            connections,
             version,
             root_not_after,
         }
@@ -62,6 +65,7 @@ impl Default for Metrics {
 impl Metrics {
     /// The page.
     pub(crate) fn page(&self, daemon: &Daemon) -> String {
+        self.connections.set(i64::try_from(daemon.connected.count()).unwrap_or(i64::MAX));
         let version = daemon.in_force().borrow().as_ref().map_or(0, |now| now.version.number);
         self.version.set(i64::try_from(version).unwrap_or(i64::MAX));
         let seconds = daemon.authority.root_not_after_ms() / 1000;

@@ -7,7 +7,7 @@ use rustls::ServerConfig;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -70,44 +70,57 @@ async fn serve(settings: Settings) -> Result<(), String> {
 }
 
 /// The settings of TLS with a new certificate of our own.
-fn own_config(daemon: &Daemon) -> Result<Arc<ServerConfig>, authority::Refusal> {
+pub(crate) fn own_config(daemon: &Daemon) -> Result<Arc<ServerConfig>, authority::Refusal> {
     let names = daemon.settings().certificate_names();
     let (chain, key) = daemon.authority.own_certificate(&daemon.trust_domain(), &names, now_ms())?;
     server::config(&chain, &key, &daemon.authority.bundle())
 }
 
 /// Keeps up with the store: documents, roots; and renews what is the daemon's own at half of its life.
-async fn keep(daemon: Arc<Daemon>, configs: watch::Sender<Arc<ServerConfig>>) {
+pub(crate) async fn keep(daemon: Arc<Daemon>, configs: watch::Sender<Arc<ServerConfig>>) {
     const LOOK: Duration = Duration::from_secs(60);
-    let half_ms = authority::LEAF_LIFE.as_millis() as u64 / 2;
     let mut store = daemon.store.watch();
-    let (mut made_ms, mut trust_domain, mut looked_ms) = (now_ms(), daemon.trust_domain(), now_ms());
+    let mut made = Made::default();
+    let mut looked = Instant::now();
     loop {
-        let _ = tokio::time::timeout(LOOK, store.changed()).await;
-        let now_ms = now_ms();
-        let minute = now_ms > looked_ms + LOOK.as_millis() as u64;
-        if let Err(failure) = daemon.read_document().await {
-            tell::tell(failure);
-        }
-        let changed = daemon.authority.refresh(now_ms).await.unwrap_or_else(|refusal| {
+        if let Err(refusal) = keep_once(&daemon, &configs, &mut made, looked.elapsed() > LOOK).await {
             tell::tell(refusal);
-            false
-        });
-        let moved = daemon.trust_domain() != trust_domain;
-        if changed || moved || now_ms > made_ms + half_ms {
-            match own_config(&daemon) {
-                Ok(config) => {
-                    configs.send_replace(config);
-                    (made_ms, trust_domain) = (now_ms, daemon.trust_domain());
-                }
-                Err(refusal) => tell::tell(refusal),
-            }
         }
-        if changed || moved || minute {
-            looked_ms = now_ms;
-            if let Err(refusal) = daemon.keep_local_operator().await {
-                tell::tell(refusal);
-            }
+        if looked.elapsed() > LOOK {
+            looked = Instant::now();
         }
+        let _ = tokio::time::timeout(LOOK, store.changed()).await;
     }
+}
+
+/// What the daemon's own certificate was made with.
+#[derive(Default)]
+struct Made {
+    at_ms: u64,
+    number: u64,
+    trust_domain: String,
+}
+
+async fn keep_once(
+    daemon: &Daemon,
+    configs: &watch::Sender<Arc<ServerConfig>>,
+    made: &mut Made,
+    look: bool,
+) -> Result<(), authority::Refusal> {
+    let now_ms = now_ms();
+    daemon.read_document().await?;
+    let number = daemon.authority.refresh(now_ms).await?;
+    daemon.read_trust().await?;
+    daemon.read_endpoints().await?;
+    let trust_domain = daemon.trust_domain();
+    let changed = made.number != number || made.trust_domain != trust_domain;
+    let half_ms = u64::try_from(authority::LEAF_LIFE.as_millis()).unwrap_or(u64::MAX) / 2;
+    if changed || now_ms > made.at_ms + half_ms {
+        configs.send_replace(own_config(daemon)?);
+        *made = Made { at_ms: now_ms, number, trust_domain };
+    }
+    if changed || look {
+        daemon.keep_local_operator().await?;
+    }
+    Ok(())
 }

@@ -1,16 +1,19 @@
 //! What all of the daemon's modules share: the store, the authority, and the version in force.
 
 use crate::authority::{Authority, Caller, Peer, Refusal, Source, VARIABLE};
+use crate::collect::{Fleet, Places};
 use crate::metrics::Metrics;
+use crate::server::connected::Connected;
 use crate::settings::Settings;
+use crate::snapshot::Snapshots;
 use crate::store::documents::Version;
 use crate::store::{Failure, Store};
-use crate::{files, tell};
+use crate::{files, operator, tell};
 use api::mesh::Mesh;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use zeroize::Zeroizing;
 
 /// The daemon, as its modules and the services of its clients see it.
@@ -20,7 +23,15 @@ pub struct Daemon {
     pub store: Store,
     /// Who may be whom.
     pub authority: Authority,
+    /// What proxies are to have.
+    pub snapshots: Arc<Snapshots>,
+    /// Who is connected, and how far.
+    pub fleet: Arc<Fleet>,
     pub(crate) metrics: Metrics,
+    /// Documents are taken one after the other.
+    reading: Mutex<()>,
+    /// Who has a connection with a certificate.
+    pub(crate) connected: Connected,
     settings: Settings,
     /// Where proxies find daemons.
     daemons: Vec<String>,
@@ -33,7 +44,7 @@ pub struct InForce {
     /// Its number, author and the like.
     pub version: Version,
     /// Its document.
-    pub mesh: Mesh,
+    pub mesh: Arc<Mesh>,
 }
 
 impl Daemon {
@@ -52,8 +63,17 @@ impl Daemon {
         let opened = Authority::open(store.clone(), &source, now_ms()).await;
         let authority = opened.map_err(|refusal| refusal.to_string())?;
         let daemons = settings.daemons(bound);
-        let (metrics, (in_force, _)) = (Metrics::default(), watch::channel(None));
-        let daemon = Arc::new(Daemon { store, authority, metrics, settings, daemons, in_force });
+        let (metrics, connected) = (Metrics::default(), Connected::default());
+        let (in_force, _) = watch::channel(None);
+        let snapshots = Arc::new(Snapshots::default());
+        // Nobody is told anything before all of it is there.
+        let places = Places::start(store.clone(), snapshots.clone()).await.map_err(|failure| failure.to_string())?;
+        let (fleet, reading) = (Fleet::new(places), Mutex::default());
+        let daemon =
+            Daemon { store, authority, snapshots, fleet, metrics, connected, reading, settings, daemons, in_force };
+        let daemon = Arc::new(daemon);
+        daemon.read_trust().await.map_err(|refusal| refusal.to_string())?;
+        daemon.read_endpoints().await.map_err(|failure| failure.to_string())?;
         daemon.read_document().await.map_err(|failure| failure.to_string())?;
         daemon.keep_local_operator().await.map_err(|refusal| refusal.to_string())?;
         Ok(daemon)
@@ -95,8 +115,23 @@ impl Daemon {
         self.authority.keep_local_operator(&folder, &daemon, &trust_domain, now_ms()).await
     }
 
+    /// Takes over roots and edge certificates.
+    pub(crate) async fn read_trust(&self) -> Result<(), Refusal> {
+        let secrets = self.authority.secrets().await?;
+        self.snapshots.trust(self.authority.bundle().into_bytes(), secrets);
+        Ok(())
+    }
+
+    /// Takes over the endpoints that operators set.
+    pub(crate) async fn read_endpoints(&self) -> Result<(), Failure> {
+        let _alone = self.reading.lock().await;
+        self.snapshots.set(operator::read_set(&self.store).await?);
+        Ok(())
+    }
+
     /// Reads the document in force, if it is another than the one that is held.
     pub(crate) async fn read_document(&self) -> Result<(), Failure> {
+        let _alone = self.reading.lock().await;
         let Some(head) = self.store.head().await? else { return Ok(()) };
         if self.in_force.borrow().as_ref().is_some_and(|now| now.version.number == head.number) {
             return Ok(());
@@ -106,6 +141,8 @@ impl Daemon {
         let text = self.store.document(&version).await?;
         match api::mesh::load(&text, &format!("version {}", version.number)) {
             Ok(mesh) => {
+                let mesh = Arc::new(mesh);
+                self.snapshots.put_in_force(version.number, mesh.clone());
                 self.in_force.send_replace(Some(Arc::new(InForce { version, mesh })));
             }
             // It was checked before it was pushed: another version of this program was less strict.

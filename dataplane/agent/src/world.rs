@@ -1,6 +1,7 @@
 //! What plans are compiled with beside the configuration: files, the time, and the keys of tickets.
 
 use crate::files::{Contents, Files, Wanted};
+use crate::host;
 use crate::tickets::Tickets;
 use api::Resources;
 use plan::{Answers, World};
@@ -14,6 +15,8 @@ pub(crate) struct Around {
     clock: Clock,
     /// The keys of session tickets.
     pub(crate) tickets: Tickets,
+    /// Keys the hash by which quotas tell clients apart.
+    seed: [u64; 2],
     /// The files of the configuration in force.
     pub(crate) files: Files,
 }
@@ -27,7 +30,8 @@ impl Around {
         let clock = Clock::default();
         set(&clock);
         let tickets = Tickets::new(Instant::now())?;
-        Ok(Around { clock, tickets, files: Files::read(Wanted::of(resources)) })
+        let seed = [host::random_u64()?, host::random_u64()?];
+        Ok(Around { clock, tickets, seed, files: Files::read(Wanted::of(resources)) })
     }
 
     /// Sets the clock that certificates are held against. `at_ns` is what the cores' clock says: they move it on from
@@ -41,7 +45,7 @@ impl Around {
     pub(crate) fn with(&self, answers: Answers, files: Contents) -> World {
         set(&self.clock);
         let tickets = Some(self.tickets.keys().clone());
-        World { answers, files, clock: self.clock.clone(), tickets }
+        World { answers, files, clock: self.clock.clone(), tickets, seed: self.seed }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A core as its tasks see it: the newest plan with what this core keeps for it, the idle connections, the counters.
 
-use crate::client::Client;
+use crate::client::{Client, Proxied};
 use crate::counters::{Counters, RuleCounts, Series};
 use crate::ending::{Blame, Ending};
 use crate::order::{Order, Process, Start};
@@ -8,10 +8,11 @@ use crate::port::{self, Port};
 use crate::stream::Stream;
 use crate::table::Table;
 use crate::upstream::{self, Line, Pooled, Upstreams};
-use plan::{Action, Decision, ListenerId, Plan, SeriesId};
+use plan::{Action, Decision, ListenerId, Plan, RuleId, SeriesId};
 use ring::between;
 use ring::{TaskId, Wake};
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use wire::h1::Head;
@@ -26,7 +27,9 @@ pub(crate) struct Core {
     pub(crate) wakes: Arc<[OnceLock<Wake>]>,
     pub(crate) scratch: RefCell<Scratch>,
     pub(crate) log: RefCell<between::Writer>,
-    pub(crate) idle: RefCell<Table<Idle>>,
+    idle: RefCell<Table<Idle>>,
+    /// What PROXY headers said of the idle ones: apart, as most have none.
+    proxied: RefCell<HashMap<u64, Box<Proxied>>>,
     pub(crate) pooled: RefCell<Table<Pooled>>,
     /// Lines of services that the newest plan does not have, while somebody waits in them.
     pub(crate) old_lines: RefCell<Vec<Line>>,
@@ -59,8 +62,8 @@ pub(crate) struct Current {
 
 /// A connection from a client on which nothing happens: it holds no task and no buffer.
 pub(crate) struct Idle {
-    pub(crate) stream: Stream,
-    pub(crate) port: Rc<Port>,
+    stream: Stream,
+    port: Rc<Port>,
 }
 
 impl Idle {
@@ -79,6 +82,7 @@ pub fn start(start: Start) {
         scratch: RefCell::default(),
         log: RefCell::new(start.log),
         idle: RefCell::new(Table::new()),
+        proxied: RefCell::default(),
         pooled: RefCell::new(Table::new()),
         old_lines: RefCell::default(),
         draining: Cell::new(false),
@@ -110,12 +114,11 @@ async fn attend_idle(core: Rc<Core>) {
         let token = ring::watched().await;
         if token & UPSTREAM_TOKEN != 0 {
             upstream::idle_woke(&core, token & !UPSTREAM_TOKEN);
-        } else if let Some(idle) = core.idle.borrow_mut().remove(token) {
-            core.counters.downstream_idle.sub(1);
+        } else if let Some((idle, proxied)) = core.wake(token) {
             if idle.stream.heard_nothing() {
                 port::hang_up(&core, idle.stream);
             } else {
-                let client = Client::new(idle.stream);
+                let client = Client::new(idle.stream, proxied);
                 ring::spawn(crate::http::serve(core.clone(), idle.port, client));
             }
         }
@@ -145,9 +148,21 @@ impl Core {
         self.counters.downstream_idle.add(1);
         let mut idle = self.idle.borrow_mut();
         let token = idle.insert(Idle { stream: client.stream, port });
+        if let Some(proxied) = client.proxied {
+            self.proxied.borrow_mut().insert(token, proxied);
+        }
         if let Some(entry) = idle.get(token) {
             entry.stream.watch(token, until_ns);
         }
+    }
+
+    /// Takes a connection that rests out, with what a PROXY header said of it.
+    fn wake(&self, token: u64) -> Option<(Idle, Option<Box<Proxied>>)> {
+        let idle = self.idle.borrow_mut().remove(token)?;
+        self.counters.downstream_idle.sub(1);
+        let proxied = &mut *self.proxied.borrow_mut();
+        let proxied = if proxied.is_empty() { None } else { proxied.remove(&token) };
+        Some((idle, proxied))
     }
 
     /// Counts a request or a tunnel under who sent it and what served it; `identity` is a client's with a certificate.
@@ -194,6 +209,7 @@ impl Core {
         let old = std::mem::take(&mut *ports);
         if order.drain {
             self.draining.set(true);
+            upstream::part_idle(self);
         } else {
             for (index, listener) in current.plan.listeners.iter().enumerate() {
                 let kept = old.iter().find(|port| port.is_for(listener));
@@ -227,8 +243,7 @@ impl Core {
         let keys = self.idle.borrow().keys();
         for key in keys {
             let closed = self.idle.borrow().get(key).is_some_and(|idle| idle.port.is_closed());
-            if closed && let Some(idle) = self.idle.borrow_mut().remove(key) {
-                self.counters.downstream_idle.sub(1);
+            if closed && let Some((idle, _)) = self.wake(key) {
                 port::hang_up(self, idle.stream);
             }
         }
@@ -252,20 +267,26 @@ impl Current {
     pub(crate) fn http(&self, id: ListenerId) -> Option<&plan::Http> {
         match &self.plan.listener(id).kind {
             plan::Kind::Http(http) => Some(http),
-            plan::Kind::Tcp(_) => None,
+            plan::Kind::Tcp(_) | plan::Kind::Passthrough(_) => None,
         }
     }
 
     /// Counts what the rules of policy did.
     pub(crate) fn count_rules(&self, core: &Core, decision: &Decision) {
-        let counts = |id: plan::RuleId| self.rules.get(id.0 as usize).map(|rule| rule.core(core.index));
         if decision.action == Action::Denied
-            && let Some(counts) = decision.rule.and_then(counts)
+            && let Some(rule) = decision.rule
         {
-            counts.refused.add(1);
+            self.count_refusal(core, rule);
         }
-        if let Some(counts) = decision.dry_run.and_then(counts) {
-            counts.would_refuse.add(1);
+        if let Some(counts) = decision.dry_run.and_then(|rule| self.rules.get(rule.0 as usize)) {
+            counts.core(core.index).would_refuse.add(1);
+        }
+    }
+
+    /// Counts a request that a rule or a quota refuses.
+    pub(crate) fn count_refusal(&self, core: &Core, rule: RuleId) {
+        if let Some(counts) = self.rules.get(rule.0 as usize) {
+            counts.core(core.index).refused.add(1);
         }
     }
 

@@ -1,7 +1,9 @@
 //! Every way in which a request, or a connection without one, can end: who is to blame, what the client gets, and the
 //! name under which it is counted and logged.
 
+use wire::client_hello;
 use wire::h1::Reject;
+use wire::proxy;
 use wire::tls::Failure;
 
 /// Whose doing an ending is.
@@ -70,16 +72,57 @@ pub enum Ending {
     Drained,
     /// Policy does not let the request, the connection or (under a later plan) the tunnel in: 403.
     Denied,
+    /// A CORS preflight, which we answer by ourselves.
+    Preflight,
+    /// A quota of the client is used up: 429.
+    QuotaExceeded,
     /// The host is another certificate's than the one that the handshake asked for: 421 (RFC 9110 section 15.5.20).
     Misdirected,
     /// A connection whose TLS handshake came to nothing.
     HandshakeFailed(Failure),
     /// TLS with the endpoint could not be agreed upon: 503.
     UpstreamTls(Failure),
+    /// TLS that was to be passed on, and that has no ClientHello or asks for a name that no host has: closed.
+    PassthroughRefused(Opening),
+    /// A connection without the PROXY header that it must begin with, or from a peer that may not send one: closed.
+    ProxyHeader(Opening),
+}
+
+/// What was wrong with what a connection began with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Opening {
+    /// No ClientHello that could be read.
+    Hello(client_hello::Reject),
+    /// The name that it asks for is nobody's, or it asks for none.
+    UnknownName,
+    /// No PROXY header that could be read.
+    Header(proxy::Reject),
+    /// The peer is none of those that may send a PROXY header.
+    ForeignPeer,
+    /// It was not there in time.
+    Timeout,
+    /// The client went before it was there.
+    ClientGone,
+    /// Too much is under way in pieces.
+    Limit,
+}
+
+impl Opening {
+    fn label(self) -> &'static str {
+        match self {
+            Opening::Hello(reject) => reject.label(),
+            Opening::UnknownName => "unknown_name",
+            Opening::Header(reject) => reject.label(),
+            Opening::ForeignPeer => "foreign_peer",
+            Opening::Timeout => "timeout",
+            Opening::ClientGone => "client_gone",
+            Opening::Limit => "limit",
+        }
+    }
 }
 
 /// All labels, in the order of [`Ending::index`].
-pub const LABELS: [&str; 28] = [
+pub const LABELS: [&str; 32] = [
     "complete",
     "responded",
     "redirected",
@@ -108,6 +151,10 @@ pub const LABELS: [&str; 28] = [
     "misdirected",
     "handshake_failed",
     "upstream_tls",
+    "passthrough_refused",
+    "proxy_header",
+    "quota_exceeded",
+    "preflight",
 ];
 
 impl Ending {
@@ -142,6 +189,10 @@ impl Ending {
             Ending::Misdirected => 25,
             Ending::HandshakeFailed(_) => 26,
             Ending::UpstreamTls(_) => 27,
+            Ending::PassthroughRefused(_) => 28,
+            Ending::ProxyHeader(_) => 29,
+            Ending::QuotaExceeded => 30,
+            Ending::Preflight => 31,
         }
     }
 
@@ -153,7 +204,9 @@ impl Ending {
     /// Whose doing it is.
     pub fn blame(self) -> Blame {
         match self {
-            Ending::Complete | Ending::Responded | Ending::Redirected | Ending::TunnelClosed => Blame::Nobody,
+            Ending::Complete | Ending::Responded | Ending::Redirected | Ending::Preflight | Ending::TunnelClosed => {
+                Blame::Nobody
+            }
             Ending::NoRoute
             | Ending::Refused(_)
             | Ending::BodyTooLarge
@@ -163,8 +216,11 @@ impl Ending {
             | Ending::TunnelIdle
             | Ending::TunnelClientReset
             | Ending::Denied
+            | Ending::QuotaExceeded
             | Ending::Misdirected
-            | Ending::HandshakeFailed(_) => Blame::Downstream,
+            | Ending::HandshakeFailed(_)
+            | Ending::PassthroughRefused(_)
+            | Ending::ProxyHeader(_) => Blame::Downstream,
             Ending::ConnectFailed
             | Ending::ConnectTimeout
             | Ending::UpstreamReset
@@ -186,6 +242,7 @@ impl Ending {
             Ending::BodyTooLarge => Some(413),
             Ending::RequestTimeout => Some(408),
             Ending::Denied => Some(403),
+            Ending::QuotaExceeded => Some(429),
             Ending::Misdirected => Some(421),
             Ending::UpstreamReset | Ending::UpstreamInvalid(_) | Ending::UpstreamUnasked => Some(502),
             Ending::UnknownService
@@ -216,6 +273,7 @@ impl Ending {
             Ending::UpstreamUnasked => "the service's answer was not asked for",
             Ending::UpstreamTimeout => "the service did not answer in time",
             Ending::Denied => "not allowed",
+            Ending::QuotaExceeded => "too many requests",
             Ending::Misdirected => "the connection is for another host",
             Ending::UpstreamTls(_) => "no secure connection to the service",
             other => other.label(),
@@ -227,6 +285,7 @@ impl Ending {
         match self {
             Ending::Refused(reject) | Ending::UpstreamInvalid(reject) => Some(reject.label()),
             Ending::HandshakeFailed(failure) | Ending::UpstreamTls(failure) => Some(failure.label()),
+            Ending::PassthroughRefused(opening) | Ending::ProxyHeader(opening) => Some(opening.label()),
             _ => None,
         }
     }

@@ -12,6 +12,7 @@ mod greet;
 mod http;
 pub mod log;
 mod order;
+mod passthrough;
 mod port;
 mod pump;
 mod stream;
@@ -25,5 +26,5 @@ pub use counters::{
     Count, Counters, FAILURES, LATENCY_BOUNDS_S, PAIRS, PairCounts, PairId, PairKey, Pairs, RuleCore, RuleCounts,
     RuleSum, Series, SeriesCore, SeriesSum,
 };
-pub use ending::{Blame, Ending, LABELS};
+pub use ending::{Blame, Ending, LABELS, Opening};
 pub use order::{Order, Process, Start};

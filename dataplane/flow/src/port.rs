@@ -38,6 +38,7 @@ pub(crate) struct Port {
 enum Speaks {
     Http,
     Tcp,
+    Passthrough,
 }
 
 impl Port {
@@ -90,12 +91,13 @@ fn speaks(listener: &plan::Listener) -> Speaks {
     match listener.kind {
         Kind::Http(_) => Speaks::Http,
         Kind::Tcp(_) => Speaks::Tcp,
+        Kind::Passthrough(_) => Speaks::Passthrough,
     }
 }
 
-/// A TLS handshake stands before what is spoken.
+/// A PROXY header or a TLS handshake stands before what is spoken.
 fn is_greeted(listener: &plan::Listener) -> bool {
-    !matches!(listener.transport, Transport::Plain)
+    listener.proxy_protocol.is_some() || !matches!(listener.transport, Transport::Plain)
 }
 
 async fn accept(core: Rc<Core>, port: Rc<Port>, listener: Listener) {
@@ -155,6 +157,7 @@ pub(crate) fn serve(core: &Rc<Core>, port: &Rc<Port>, client: Client) {
     match port.speaks {
         Speaks::Http => ring::spawn(crate::http::serve(core, port_of_it, client)),
         Speaks::Tcp => ring::spawn(crate::tcp::serve(core, port_of_it, client)),
+        Speaks::Passthrough => ring::spawn(crate::passthrough::serve(core, port_of_it, client)),
     };
 }
 

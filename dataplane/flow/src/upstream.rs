@@ -9,9 +9,9 @@ use crate::core::{Core, Current, UPSTREAM_TOKEN};
 use crate::ending::Ending;
 use crate::stream::{self, Broken, Stream};
 use balance::{Budget, Endpoint, InFlight, Outcome, Permit};
-use plan::{Forward, Plan, ServiceId};
+use plan::{Forward, Plan, ProxyVersion, ServiceId};
 use ring::host::Address;
-use ring::{Buf, Error, TaskId};
+use ring::{Buf, Error, Message, OutBuf, Socket, TaskId};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};
 use std::ops::Deref;
@@ -31,6 +31,7 @@ pub(crate) struct Upstreams {
     budget: Rc<Arc<Budget>>,
     connect_timeout_ns: u64,
     tls: Option<wire::tls::Client>,
+    proxy_protocol: Option<ProxyVersion>,
     pools: Vec<Rc<Pool>>,
     line: Line,
 }
@@ -60,8 +61,19 @@ pub(crate) struct Pooled {
 struct Link {
     // Dropped in this order: the connection ends before somebody else may open one.
     stream: Stream,
-    #[expect(dead_code, reason = "held for what its drop gives back")]
     grant: Grant,
+}
+
+impl Link {
+    /// Closes a connection on which nothing is under way: with TLS, after its last words. The right to it is given back at
+    /// once, as whoever wants it looks at once.
+    fn part(self) {
+        let Link { stream, grant } = self;
+        if stream.has_last_words() {
+            ring::spawn(async move { stream.finish().await });
+        }
+        drop(grant);
+    }
 }
 
 /// The right to one connection to a service. Whoever waits for one is told when it is given back.
@@ -121,7 +133,7 @@ pub(crate) fn carry(before: Option<&Current>, plan: &Plan) -> Vec<Upstreams> {
             // What was connected to when other ends were trusted is not gone on with.
             let old = old(&service.name).filter(|old| {
                 let who = |tls: &Option<wire::tls::Client>| tls.as_ref().map(wire::tls::Client::peer_digest);
-                who(&old.tls) == who(&service.tls)
+                who(&old.tls) == who(&service.tls) && old.proxy_protocol == service.proxy_protocol
             });
             let pool = |endpoint: &Arc<Endpoint>| {
                 let kept = old.and_then(|old| old.pools.iter().find(|pool| Arc::ptr_eq(&pool.endpoint, endpoint)));
@@ -133,6 +145,7 @@ pub(crate) fn carry(before: Option<&Current>, plan: &Plan) -> Vec<Upstreams> {
                 budget: Rc::new(service.balance.budget().clone()),
                 connect_timeout_ns: service.connect_timeout_ns,
                 tls: service.tls.clone(),
+                proxy_protocol: service.proxy_protocol,
                 service: service.balance.clone(),
             }
         })
@@ -221,7 +234,7 @@ pub(crate) async fn connection(
             }
             Granted::New(grant) => {
                 let until_ns = until_ns.min(begun.saturating_add(connect_ns));
-                (open(grant, upstreams, pool, until_ns).await, false)
+                (open(grant, upstreams, pool, client, until_ns).await, false)
             }
         };
         match link {
@@ -274,8 +287,8 @@ impl Tried {
     }
 }
 
-/// Opens a connection: TCP, and TLS where the service has it.
-async fn open(grant: Grant, upstreams: &Upstreams, pool: &Pool, until_ns: u64) -> Result<Link, Broken> {
+/// Opens a connection for a client: TCP, and the PROXY header and TLS where the service has them.
+async fn open(grant: Grant, upstreams: &Upstreams, pool: &Pool, of: &Client, until_ns: u64) -> Result<Link, Broken> {
     let counters = &grant.core.counters;
     let result = match &pool.address {
         Some(address) => ring::connect(address, until_ns).await,
@@ -286,6 +299,10 @@ async fn open(grant: Grant, upstreams: &Upstreams, pool: &Pool, until_ns: u64) -
         Err(_) => counters.connect_failures.add(1),
     }
     let socket = result.map_err(Broken::Lost)?;
+    if let Some(version) = upstreams.proxy_protocol {
+        // Boxed, as what follows: few services are told.
+        Box::pin(announce(&socket, version, of, until_ns)).await.map_err(Broken::Lost)?;
+    }
     let Some(client) = &upstreams.tls else { return Ok(Link { stream: Stream::plain(socket), grant }) };
     // Boxed: a handshake's states are large, and seldom.
     match Box::pin(stream::connect(socket, client, until_ns)).await {
@@ -302,6 +319,19 @@ async fn open(grant: Grant, upstreams: &Upstreams, pool: &Pool, until_ns: u64) -
             Err(broken)
         }
     }
+}
+
+/// Sends the PROXY header, which says whose connection it is.
+async fn announce(socket: &Socket, version: ProxyVersion, of: &Client, until_ns: u64) -> Result<(), Error> {
+    let (source, destination) = (of.source.address, of.destination());
+    let mut out = OutBuf::new();
+    match version {
+        ProxyVersion::V1 => wire::proxy::write_v1(&mut out, source, destination),
+        ProxyVersion::V2 => wire::proxy::write_v2(&mut out, source, destination),
+    }
+    let mut message = Message::new();
+    message.out(out);
+    socket.send(&mut message, until_ns).await
 }
 
 /// The youngest idle connection that is still good.
@@ -467,9 +497,10 @@ impl Upstream {
     pub(crate) fn keep(self, core: &Core, current: &Current, service: ServiceId) {
         let Upstream { link, input, pool, .. } = self;
         let upstreams = &current.services[service.0 as usize];
-        let reusable = input.is_none() && link.stream.is_quiet();
+        // One that was announced as a client's is no other's.
+        let reusable = input.is_none() && link.stream.is_quiet() && upstreams.proxy_protocol.is_none();
         if !reusable || core.draining.get() || pool.retired.get() {
-            return;
+            return link.part();
         }
         let until_ns = ring::now() + POOLED_NS;
         let key = core.pooled.borrow_mut().insert(Pooled { link, pool: pool.clone(), until_ns });
@@ -519,6 +550,18 @@ pub(crate) fn idle_ended(core: &Core, key: u64) {
     let Some(pooled) = core.pooled.borrow_mut().remove(key) else { return };
     pooled.pool.idle.borrow_mut().retain(|idle| *idle != key);
     core.counters.upstream_idle.sub(1);
+    pooled.link.part();
+}
+
+/// Draining has begun: services are told of the ends of connections that the process's end would cut off without a word.
+pub(crate) fn part_idle(core: &Core) {
+    let keys = core.pooled.borrow().keys();
+    for key in keys {
+        let speaks = core.pooled.borrow().get(key).is_some_and(|pooled| pooled.link.stream.has_last_words());
+        if speaks {
+            idle_ended(core, key);
+        }
+    }
 }
 
 /// Another core rang (or this one rang itself): those who wait look again, and an idle connection that is wanted

@@ -1,11 +1,11 @@
 //! The one step from a request's head to what is done with it. No I/O, and no allocation once a core's `Cache` is warm.
 
 use crate::decision::{Action, Decision, Forward, Redirect, Respond};
-use crate::policy::{self, Asked, ListId, Permit};
+use crate::policy::{self, Asked, Permit};
 use crate::rewrite::PathRewrite;
 use crate::{
     Destination, FOREVER_NS, Http, Kind, ListenerId, Peer, Plan, Route, RouteAction, RouteForward, RouteId, SeriesId,
-    matcher,
+    Tcp, matcher,
 };
 use wire::h1::head::{Field, Method};
 
@@ -51,6 +51,14 @@ impl Plan {
         let found = self.find(http, request, cache);
         let route = found.map(|id| self.route(id));
         decision.route = found;
+        if let Some((route, rule)) = route.and_then(|route| Some((route, route.cors?))) {
+            let (id, preflight) = self.judge_origin(rule, request, &mut cache.matching);
+            decision.cors = Some(id);
+            if preflight {
+                (decision.series, decision.action) = (route.series, Action::Preflight);
+                return decision;
+            }
+        }
         let policy = route.map_or(&http.policy, |route| &route.policy);
         let mut asked = Asked::new(request, http.forwarded.trusted_hops);
         let verdict = policy::judge(self, policy, &mut asked, &mut cache.matching);
@@ -72,42 +80,47 @@ impl Plan {
         decision
     }
 
-    /// Where a connection goes that came through a TCP listener. The answer is `Forward`, `UnknownService` or `Denied`, or
-    /// `NotFound` when the listener is not a TCP one.
-    pub fn decide_tcp(&self, listener: ListenerId, peer: &Peer<'_>, random: u64) -> Decision {
+    /// The settings of bytes that nobody reads and that came through `listener`; where it passes TLS on, with this name asked
+    /// for. `None`: no host has the name, or it is an HTTP listener.
+    pub fn tcp(&self, listener: ListenerId, name: Option<&str>) -> Option<&Tcp> {
         match &self.listener(listener).kind {
-            Kind::Tcp(tcp) => self.bytes(listener, &tcp.policy, peer, &tcp.to, tcp.retries, random),
-            _ => Decision::new(listener, self.listener(listener).unrouted),
+            Kind::Tcp(tcp) => Some(tcp),
+            Kind::Passthrough(passthrough) => {
+                let found = passthrough.hosts.find(name.unwrap_or_default().as_bytes(), &mut Vec::new());
+                found.map(|passage| &passage.tcp)
+            }
+            Kind::Http(_) => None,
+        }
+    }
+
+    /// Where a connection goes that came through a TCP listener, or one that passes TLS on and was asked for this name. The
+    /// answer is `Forward`, `UnknownService` or `Denied`, or `NotFound` where [`Plan::tcp`] has nothing.
+    pub fn decide_tcp(&self, listener: ListenerId, name: Option<&str>, peer: &Peer<'_>, random: u64) -> Decision {
+        match self.tcp(listener, name) {
+            Some(tcp) => self.bytes(listener, tcp, peer, random),
+            None => Decision::new(listener, self.listener(listener).unrouted),
         }
     }
 
     /// What is done with bytes that nobody reads.
-    fn bytes(
-        &self,
-        listener: ListenerId,
-        policy: &[ListId],
-        peer: &Peer<'_>,
-        to: &Destination,
-        retries: u8,
-        random: u64,
-    ) -> Decision {
+    fn bytes(&self, listener: ListenerId, tcp: &Tcp, peer: &Peer<'_>, random: u64) -> Decision {
         let mut decision = Decision::new(listener, self.listener(listener).unrouted);
         let request = Request::of_bytes(peer);
         let mut asked = Asked::new(&request, 0);
-        let verdict = policy::judge(self, policy, &mut asked, &mut policy::Scratch::default());
+        let verdict = policy::judge(self, &tcp.policy, &mut asked, &mut policy::Scratch::default());
         (decision.rule, decision.dry_run) = (verdict.rule, verdict.dry_run);
         let Some(permit) = verdict.permit else {
             decision.action = Action::Denied;
             return decision;
         };
-        let target = to.choose(random);
+        let target = tcp.to.choose(random);
         decision.series = target.series;
         decision.action = match target.service {
             Some(service) => Action::Forward(Forward {
                 service,
                 timeout_ns: FOREVER_NS,
                 per_try_timeout_ns: FOREVER_NS,
-                retries,
+                retries: tcp.retries,
                 path_rewritten: false,
                 host_rewritten: false,
                 permit,
@@ -131,13 +144,13 @@ impl Plan {
 impl Decision {
     /// That nothing is done.
     fn new(listener: ListenerId, series: SeriesId) -> Decision {
-        Decision { listener, route: None, series, action: Action::NotFound, rule: None, dry_run: None }
+        Decision { listener, route: None, series, action: Action::NotFound, rule: None, dry_run: None, cors: None }
     }
 }
 
 impl<'a> Request<'a> {
     /// What policy sees of a connection whose bytes are not read: its peer.
-    fn of_bytes(peer: &'a Peer<'a>) -> Request<'a> {
+    pub(crate) fn of_bytes(peer: &'a Peer<'a>) -> Request<'a> {
         Request {
             method: Method::Other,
             method_bytes: b"",

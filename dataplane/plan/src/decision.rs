@@ -1,7 +1,8 @@
 //! What the configuration says about one request, as a value: small, copyable, printable.
 
+use crate::cors::CorsId;
 use crate::policy::{Permit, RuleId};
-use crate::{FOREVER_NS, ListenerId, Plan, RouteId, SeriesId, ServiceId};
+use crate::{FOREVER_NS, Kind, ListenerId, Plan, RouteId, SeriesId, ServiceId};
 use std::fmt;
 
 /// Everything that the plan says about one request or connection.
@@ -19,6 +20,8 @@ pub struct Decision {
     pub rule: Option<RuleId>,
     /// The first rule that would have refused, were it enforced.
     pub dry_run: Option<RuleId>,
+    /// What its answer says to browsers: see `Plan::cors_lines`.
+    pub cors: Option<CorsId>,
 }
 
 /// What is to be done with a request.
@@ -36,6 +39,8 @@ pub enum Action {
     UnknownService(Permit),
     /// Policy refuses it, by `Decision::rule`: 403.
     Denied,
+    /// It is a browser's question about another request: 204. Nobody needs a permit for it.
+    Preflight,
 }
 
 /// How a request is forwarded.
@@ -119,6 +124,14 @@ impl fmt::Display for Show<'_> {
 }
 
 impl Show<'_> {
+    /// How it ends for a request, or for a connection of which none is read.
+    fn ends(&self, request: &'static str, connection: &'static str) -> &'static str {
+        match self.plan.listener(self.decision.listener).kind {
+            Kind::Http(_) => request,
+            Kind::Tcp(_) | Kind::Passthrough(_) => connection,
+        }
+    }
+
     fn action(&self, f: &mut fmt::Formatter<'_>, route: Option<&crate::Route>) -> fmt::Result {
         match self.decision.action {
             Action::Forward(forward) => {
@@ -142,10 +155,12 @@ impl Show<'_> {
             }
             Action::Redirect(redirect) => write!(f, ": redirect {} to {}", redirect.status, self.text.escape_ascii()),
             Action::Respond(respond) => write!(f, ": respond {}", respond.status),
-            Action::NotFound => f.write_str(": no route, 404"),
-            Action::Denied => f.write_str(": denied, 403"),
+            Action::NotFound => write!(f, ": {}", self.ends("no route, 404", "no host has the name, closed")),
+            Action::Denied => write!(f, ": denied, {}", self.ends("403", "closed")),
+            Action::Preflight => f.write_str(": preflight, 204"),
             Action::UnknownService(_) => {
-                write!(f, ": unknown service {}, 503", self.plan.series[self.decision.series.0 as usize].service)
+                let service = &self.plan.series[self.decision.series.0 as usize].service;
+                write!(f, ": unknown service {service}, {}", self.ends("503", "closed"))
             }
         }
     }

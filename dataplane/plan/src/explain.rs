@@ -3,8 +3,11 @@
 use crate::decide::{Cache, Request};
 use crate::matcher::Part;
 use crate::policy::{Asked, Condition, List, ListId, ListKind, Rule, Scratch};
-use crate::{Destination, Kind, ListenerId, Plan, Route, RouteAction, Target, Transport, peer};
+use crate::{
+    Action, Decision, Destination, Kind, ListenerId, Peer, Plan, RouteAction, RuleKey, Target, Transport, cors, peer,
+};
 use std::fmt;
+use std::net::IpAddr;
 
 /// What the plan does with a request, and why. Prints as lines, the decision first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,36 +23,66 @@ impl fmt::Display for Explanation {
 
 impl Plan {
     /// What would be done with a request that came through `listener`, and why: who asks, which listener, host and route,
-    /// each rule of policy and whether it holds, and the endpoints that may get the request.
+    /// each rule of policy and whether it holds, and the endpoints that may get the request. Of a listener that reads no
+    /// requests it is the connection that is explained.
     pub fn explain(&self, listener: ListenerId, request: &Request<'_>) -> Explanation {
         let mut cache = Cache::default();
         let decision = self.decide(listener, request, 0, &mut cache);
-        let mut lines = vec![decision.show(self, &cache.text).to_string()];
         let through = self.listener(listener);
-        let transport = match through.transport {
-            Transport::Plain => "plain",
-            Transport::Tls(_) => "TLS",
-            Transport::Migrate(_) => "TLS, or plain while clients migrate",
-        };
-        let Kind::Http(http) = &through.kind else { return Explanation { lines } };
-        let or_none = |address: Option<std::net::IpAddr>| address.map_or("none".to_owned(), |ip| ip.to_string());
-        let source = peer::source(request, http.forwarded.trusted_hops);
-        lines.push(format!("identity: {}", request.peer.identity.unwrap_or("none")));
-        lines.push(format!("source: {}", or_none(source)));
-        lines.push(format!("peer: {}", or_none(request.peer.direct)));
+        let Kind::Http(http) = &through.kind else { return self.explain_bytes(listener, None, &request.peer) };
+        let mut lines = vec![decision.show(self, &cache.text).to_string()];
+        who(&request.peer, peer::source(request, http.forwarded.trusted_hops), &mut lines);
         lines.push(format!("path: {}", request.path.escape_ascii()));
-        lines.push(format!("listener: {} at {}, {transport}", through.name, through.address));
+        self.through(listener, &mut lines);
         let host = http.hosts.find(request.authority, &mut Vec::new());
         lines.push(format!("host: {}", host.map_or("none".to_owned(), |host| host.names.join(" "))));
         let route = decision.route.map(|id| self.route(id));
         lines.push(format!("route: {}", route.map_or("none", |route| &route.name)));
         let policy = route.map_or(&http.policy, |route| &route.policy);
         let mut asked = Asked::new(request, http.forwarded.trusted_hops);
+        self.cors(&decision, request, &mut lines);
+        if decision.action == Action::Preflight {
+            lines.push("policy and quotas: not asked about a preflight".to_owned());
+            return Explanation { lines };
+        }
         self.rules(policy, &mut asked, &mut lines);
-        if let Some(route) = route {
-            self.candidates(route, &mut lines);
+        self.quotas(&decision, &mut lines);
+        if let Some(RouteAction::Forward(forward)) = route.map(|route| &route.action) {
+            self.candidates(&forward.to, &mut lines);
         }
         Explanation { lines }
+    }
+
+    /// What would be done with a connection of which no request is read, and why. `name` is what its TLS asks for, where that is
+    /// passed on.
+    pub fn explain_bytes(&self, listener: ListenerId, name: Option<&str>, peer: &Peer<'_>) -> Explanation {
+        let decision = self.decide_tcp(listener, name, peer, 0);
+        let mut lines = vec![decision.show(self, b"").to_string()];
+        who(peer, peer.address, &mut lines);
+        self.through(listener, &mut lines);
+        if let Kind::Passthrough(_) = self.listener(listener).kind {
+            lines.push(format!("name: {}", name.unwrap_or("none")));
+        }
+        if let Some(tcp) = self.tcp(listener, name) {
+            let request = Request::of_bytes(peer);
+            self.rules(&tcp.policy, &mut Asked::new(&request, 0), &mut lines);
+            self.candidates(&tcp.to, &mut lines);
+        }
+        Explanation { lines }
+    }
+
+    fn through(&self, listener: ListenerId, lines: &mut Vec<String>) {
+        let through = self.listener(listener);
+        let transport = match (&through.kind, &through.transport) {
+            (Kind::Passthrough(_), _) => "TLS passed through",
+            (_, Transport::Plain) => "plain",
+            (_, Transport::Tls(_)) => "TLS",
+            (_, Transport::Migrate(_)) => "TLS, or plain while clients migrate",
+        };
+        lines.push(format!("listener: {} at {}, {transport}", through.name, through.address));
+        if let Some(from) = &through.proxy_protocol {
+            lines.push(format!("proxy-protocol: from {from}"));
+        }
     }
 
     /// Each list in the order in which it is asked, with each of its rules; also those behind the one that decides.
@@ -61,11 +94,12 @@ impl Plan {
         for id in policy {
             let list = &self.lists[id.0 as usize];
             let key = &self.rules[list.nobody.0 as usize];
-            let whose = match &*key.route {
-                "" => format!("listener {}", key.listener),
-                route => format!("route {route}"),
-            };
-            lines.push(format!("{} of {whose}:{}", key.list, if list.rules.is_empty() { " no rule" } else { "" }));
+            lines.push(format!(
+                "{} of {}:{}",
+                key.list,
+                whose(key),
+                if list.rules.is_empty() { " no rule" } else { "" }
+            ));
             let mut holds = false;
             for rule in &list.rules {
                 let found = self.rule(list, rule, asked, &mut scratch);
@@ -80,6 +114,26 @@ impl Plan {
         }
     }
 
+    /// What pages of the request's origin may do.
+    fn cors(&self, decision: &Decision, request: &Request<'_>, lines: &mut Vec<String>) {
+        let Some(id) = decision.cors else { return };
+        let origins: Vec<String> = cors::origins(request).map(|origin| origin.escape_ascii().to_string()).collect();
+        lines.push(match (origins.is_empty(), id.allows()) {
+            (true, _) => "cors: no origin is sent".to_owned(),
+            (false, true) => format!("cors: {} is allowed", origins.join(", ")),
+            (false, false) => format!("cors: {} is not allowed", origins.join(", ")),
+        });
+    }
+
+    /// The quotas that the request would take of.
+    fn quotas(&self, decision: &Decision, lines: &mut Vec<String>) {
+        for id in self.quotas_of(decision) {
+            let quota = &self.quotas[id.0 as usize];
+            let key = &self.rules[quota.rule.0 as usize];
+            lines.push(format!("quota {} of {}: {}", key.name, whose(key), quota.settings));
+        }
+    }
+
     /// The first word of a rule that does not hold, or none.
     fn rule(&self, list: &List, rule: &Rule, asked: &mut Asked<'_>, scratch: &mut Scratch) -> Option<&'static str> {
         let mut fails = |condition: &&Condition| !condition.holds(list.kind, self, asked, scratch);
@@ -89,10 +143,9 @@ impl Plan {
         }
     }
 
-    /// The services that the route may choose, and their endpoints.
-    fn candidates(&self, route: &Route, lines: &mut Vec<String>) {
-        let RouteAction::Forward(forward) = &route.action else { return };
-        match &forward.to {
+    /// The services that may be chosen, and their endpoints.
+    fn candidates(&self, to: &Destination, lines: &mut Vec<String>) {
+        match to {
             Destination::One(target) => self.candidate(target, None, lines),
             Destination::Weighted { targets, weights, .. } => {
                 targets.iter().zip(weights).for_each(|(target, weight)| self.candidate(target, Some(*weight), lines));
@@ -108,13 +161,30 @@ impl Plan {
         };
         let service = self.service(id);
         let tls = if service.tls.is_some() { ", TLS" } else { "" };
-        lines.push(format!("service: {name}{share}{tls}"));
+        let header =
+            service.proxy_protocol.map_or(String::new(), |version| format!(", PROXY header {}", version.word()));
+        lines.push(format!("service: {name}{share}{tls}{header}"));
         for (endpoint, weight) in service.balance.endpoints() {
             lines.push(format!("  {}, weight {weight}", endpoint.address()));
         }
         if service.balance.endpoints().len() == 0 {
             lines.push("  no endpoint is known: names are not resolved here".to_owned());
         }
+    }
+}
+
+fn who(peer: &Peer<'_>, source: Option<IpAddr>, lines: &mut Vec<String>) {
+    let or_none = |address: Option<IpAddr>| address.map_or("none".to_owned(), |ip| ip.to_string());
+    lines.push(format!("identity: {}", peer.identity.unwrap_or("none")));
+    lines.push(format!("source: {}", or_none(source)));
+    lines.push(format!("peer: {}", or_none(peer.direct)));
+}
+
+/// Whose a rule or a quota is.
+fn whose(key: &RuleKey) -> String {
+    match &*key.route {
+        "" => format!("listener {}", key.listener),
+        route => format!("route {route}"),
     }
 }
 
@@ -140,7 +210,6 @@ fn word(condition: &Condition) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Peer;
     use crate::tests::plan_of;
     use wire::h1::Method;
 
@@ -222,5 +291,45 @@ services:
         let lines = explained(Peer::default(), b"GET", b"shop.com", b"/nothing");
         assert!(lines.contains(&"host: shop.com".to_owned()) && lines.contains(&"route: none".to_owned()));
         assert!(lines.contains(&"deny of listener web:".to_owned()), "the listener's rules hold without a route too");
+    }
+
+    #[test]
+    fn a_connection_is_told_by_the_name_that_it_asks_for() {
+        let plan = plan_of(
+            "
+listeners:
+  tls:
+    address: 127.0.0.1:443
+    protocol: tls-passthrough
+    proxy-protocol: { from: 10.0.0.0/8 }
+    deny: [ { name: old-net, source: 192.0.2.0/24 } ]
+    hosts: [ { names: [a.test], to: a } ]
+services: { a: { endpoints: [10.0.0.1:443], proxy-protocol: v2 } }
+",
+        );
+        let peer =
+            |source: &str| Peer { address: source.parse().ok(), direct: "10.0.0.9".parse().ok(), identity: None };
+        let lines = plan.explain_bytes(ListenerId(0), Some("a.test"), &peer("198.51.100.1")).lines;
+        assert_eq!(
+            lines,
+            [
+                "listener tls: forward to a",
+                "identity: none",
+                "source: 198.51.100.1",
+                "peer: 10.0.0.9",
+                "listener: tls at 127.0.0.1:443, TLS passed through",
+                "proxy-protocol: from 10.0.0.0/8",
+                "name: a.test",
+                "deny of listener tls:",
+                "  old-net: does not hold: source",
+                "service: a, PROXY header v2",
+                "  10.0.0.1:443, weight 1",
+            ]
+        );
+        let lines = plan.explain_bytes(ListenerId(0), Some("a.test"), &peer("192.0.2.1")).lines;
+        assert_eq!(lines[0], "listener tls: denied, closed, by listener deny old-net");
+        let lines = plan.explain_bytes(ListenerId(0), None, &peer("198.51.100.1")).lines;
+        assert_eq!(lines[0], "listener tls: no host has the name, closed");
+        assert_eq!(lines.last().unwrap(), "name: none");
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::hosts::Host;
 use crate::matcher::{FieldMatch, Match, Part, Path, Test};
+use crate::quota::QuotaId;
 use crate::rewrite::{Location, PathRewrite};
-use crate::{Destination, Edits, FOREVER_NS, Http, Kind, Listener, Plan, Route, RouteAction, Service};
+use crate::{Destination, Edits, FOREVER_NS, Http, Kind, Listener, Plan, Route, RouteAction, Service, Tcp};
 use std::fmt::Write;
 
 /// The whole plan.
@@ -43,17 +44,34 @@ fn listener(json: &mut Json, plan: &Plan, listener: &Listener) {
     json.object(|json| {
         json.key("name").text(&listener.name);
         json.key("address").text(&listener.address.to_string());
+        if let Some(from) = &listener.proxy_protocol {
+            json.key("proxy_protocol").text(&from.to_string());
+        }
         match &listener.kind {
             Kind::Http(http) => self::http(json, plan, http),
-            Kind::Tcp(tcp) => {
+            Kind::Tcp(of) => {
                 json.key("protocol").text("tcp");
-                json.limit("idle_timeout_ms", tcp.idle_timeout_ns);
-                json.key("access_log").boolean(tcp.access_log);
-                json.key("retries").number(tcp.retries.into());
-                destination(json.key("to"), plan, &tcp.to);
+                tcp(json, plan, of);
+            }
+            Kind::Passthrough(passthrough) => {
+                json.key("protocol").text("tls-passthrough");
+                json.limit("opening_timeout_ms", listener.opening_timeout_ns);
+                json.key("hosts").list(passthrough.hosts.iter(), |json, passage| {
+                    json.object(|json| {
+                        json.key("names").list(&passage.names, |json, name| json.text(name));
+                        tcp(json, plan, &passage.tcp);
+                    });
+                });
             }
         }
     });
+}
+
+fn tcp(json: &mut Json, plan: &Plan, tcp: &Tcp) {
+    json.limit("idle_timeout_ms", tcp.idle_timeout_ns);
+    json.key("access_log").boolean(tcp.access_log);
+    json.key("retries").number(tcp.retries.into());
+    destination(json.key("to"), plan, &tcp.to);
 }
 
 fn http(json: &mut Json, plan: &Plan, http: &Http) {
@@ -71,6 +89,7 @@ fn http(json: &mut Json, plan: &Plan, http: &Http) {
         json.key("mode").text(&format!("{:?}", http.forwarded.mode).to_lowercase());
         json.key("trusted_hops").number(http.forwarded.trusted_hops.into());
     });
+    quotas(json, plan, &http.quotas);
     json.key("hosts").list(http.hosts.iter(), |json, one| host(json, plan, one));
 }
 
@@ -107,9 +126,19 @@ fn route(json: &mut Json, plan: &Plan, route: &Route) {
                 json.key("body").bytes(&route.body);
             }),
         }
+        quotas(json, plan, &route.quotas);
         edits(json, "request_headers", &route.request_edits);
         edits(json, "response_headers", &route.response_edits);
     });
+}
+
+fn quotas(json: &mut Json, plan: &Plan, quotas: &[QuotaId]) {
+    if !quotas.is_empty() {
+        json.key("quotas").list(quotas.iter().filter_map(|id| plan.quotas.get(id.0 as usize)), |json, quota| {
+            let name = plan.rules.get(quota.rule.0 as usize).map_or("", |key| &key.name);
+            json.text(&format!("{name}: {}", quota.settings));
+        });
+    }
 }
 
 fn matches(json: &mut Json, plan: &Plan, matcher: &Match) {
@@ -230,6 +259,9 @@ fn service(json: &mut Json, service: &Service) {
             balance::Algorithm::PeakEwma => "peak-ewma",
         });
         json.limit("connect_timeout_ms", service.connect_timeout_ns);
+        if let Some(version) = service.proxy_protocol {
+            json.key("proxy_protocol").text(version.word());
+        }
         let limits = service.balance.limits();
         json.key("limits").object(|json| {
             json.key("connections").number(limits.connections.into());

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod compile;
+mod cors;
 mod decide;
 mod decision;
 mod edits;
@@ -17,15 +18,18 @@ mod matcher;
 mod networks;
 mod peer;
 mod policy;
+mod quota;
 mod regex;
 mod rewrite;
+mod siphash;
 mod table;
 #[cfg(test)]
 mod tests;
 mod world;
 
-pub use api::{Forwarded, ForwardedMode};
+pub use api::{Forwarded, ForwardedMode, ProxyVersion};
 pub use compile::{Answers, Name, Rejection, compile};
+pub use cors::CorsId;
 pub use decide::{Cache, Request};
 pub use decision::{Action, Decision, Forward, Redirect, Respond, Show};
 pub use edits::Edits;
@@ -33,9 +37,11 @@ pub use explain::Explanation;
 pub use networks::Networks;
 pub use peer::{Peer, source};
 pub use policy::{Permit, RuleId, RuleKey};
+pub use quota::{Limited, QUOTA};
 pub use world::{Files, World};
 
 use policy::ListId;
+use quota::QuotaId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use wire::tls::{Client, Server};
@@ -56,13 +62,16 @@ pub struct Plan {
     pub services: Vec<Service>,
     /// What requests are counted under, by `SeriesId`.
     pub series: Vec<SeriesKey>,
-    /// What refusals and dry runs are counted under, by `RuleId`.
+    /// What refusals and dry runs are counted under, by `RuleId`; quotas are among them.
     pub rules: Vec<RuleKey>,
     /// Settings that were read but have no effect here, as `kind/name: field`. Nothing that allows or denies is among them.
     pub ignored: Vec<String>,
     routes: Vec<Route>,
     regexes: regex::Regexes,
     lists: Vec<policy::List>,
+    quotas: Vec<quota::Quota>,
+    seed: [u64; 2],
+    cors: Vec<cors::Cors>,
     certificates: Vec<Certificate>,
     names: BTreeSet<Name>,
 }
@@ -108,6 +117,11 @@ pub struct Listener {
     pub unrouted: SeriesId,
     /// Whether connections begin with TLS.
     pub transport: Transport,
+    /// Connections begin with a PROXY header, and come from these addresses: others are refused. `None`: there is no header.
+    pub proxy_protocol: Option<Networks>,
+    /// For what must be there before a connection's own bytes are looked at: a PROXY header, and a ClientHello that is passed
+    /// on, each; nanoseconds, `FOREVER_NS` for none.
+    pub opening_timeout_ns: u64,
 }
 
 /// What carries a listener's protocol.
@@ -128,6 +142,8 @@ pub enum Kind {
     Http(Http),
     /// Bytes.
     Tcp(Tcp),
+    /// TLS that ends elsewhere: bytes, by the name that it asks for.
+    Passthrough(Passthrough),
 }
 
 /// An HTTP listener's settings.
@@ -151,6 +167,8 @@ pub struct Http {
     pub(crate) hosts: hosts::Hosts,
     /// The lists that requests without a route are held against.
     pub(crate) policy: Box<[ListId]>,
+    /// The quotas of requests without a route.
+    pub(crate) quotas: Box<[QuotaId]>,
 }
 
 /// A TCP listener's settings.
@@ -165,6 +183,21 @@ pub struct Tcp {
     /// How many more attempts may follow a failed connect.
     pub retries: u8,
     pub(crate) policy: Box<[ListId]>,
+}
+
+/// The settings of a listener that passes TLS on as it comes.
+#[derive(Debug)]
+pub struct Passthrough {
+    /// Connections are logged.
+    pub access_log: bool,
+    pub(crate) hosts: hosts::Names<Passage>,
+}
+
+/// What is done with the connections that ask for one of several names.
+#[derive(Debug)]
+pub(crate) struct Passage {
+    pub(crate) names: Vec<Box<str>>,
+    pub(crate) tcp: Tcp,
 }
 
 /// One route of one host of one listener: what is done with the requests that it matches.
@@ -185,6 +218,10 @@ pub struct Route {
     /// The series of answers that the route gives by itself.
     pub(crate) series: SeriesId,
     pub(crate) policy: Box<[ListId]>,
+    /// The listener's, and its own.
+    pub(crate) quotas: Box<[QuotaId]>,
+    /// What pages of other origins may do.
+    pub(crate) cors: Option<u32>,
 }
 
 /// What a route does.
@@ -230,6 +267,8 @@ pub struct Service {
     pub connect_timeout_ns: u64,
     /// TLS towards it; the same value as in the previous plan while its settings are the same.
     pub tls: Option<Client>,
+    /// Connections to it begin with a PROXY header, and carry nothing but one client's.
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// A certificate, or a bundle of them, that the plan holds.
@@ -252,6 +291,8 @@ pub enum CertificateKind {
     Own,
     /// To judge others by.
     Trust,
+    /// No certificate but a list of revoked ones, which is good until another is due.
+    Revocations,
 }
 
 impl Transport {
@@ -270,6 +311,7 @@ impl Listener {
         match &self.kind {
             Kind::Http(http) => http.access_log,
             Kind::Tcp(tcp) => tcp.access_log,
+            Kind::Passthrough(passthrough) => passthrough.access_log,
         }
     }
 }

@@ -266,7 +266,7 @@ fn tcp_listeners_choose_too() {
         "listeners:\n  db: { address: 127.0.0.1:5432, protocol: tcp, to: pg, idle-timeout: 1h }\n\
          services:\n  pg: { endpoints: [10.0.0.9:5432] }\n",
     );
-    let decision = plan.decide_tcp(WEB, &Peer::default(), 1);
+    let decision = plan.decide_tcp(WEB, None, &Peer::default(), 1);
     assert_eq!(decision.show(&plan, b"").to_string(), "listener db: forward to pg");
     let Kind::Tcp(tcp) = &plan.listener(WEB).kind else { panic!("{:?}", plan.listeners) };
     assert_eq!(tcp.idle_timeout_ns, 3_600_000_000_000);

@@ -19,4 +19,7 @@ pub struct World {
     pub clock: Clock,
     /// What tickets of TLS sessions are sealed with; none: no tickets are given.
     pub tickets: Option<TicketKeys>,
+    /// Random, and the same for all plans of a process: it keys the hash by which quotas tell clients apart, so that nobody
+    /// can choose names that count as one.
+    pub seed: [u64; 2],
 }

@@ -239,7 +239,7 @@ fn the_same_requests_have_the_same_outcome() {
 }
 
 /// The resources as a static bootstrap that an Envoy can load without a server.
-fn static_bootstrap(mut resources: Resources) -> Bootstrap {
+pub(crate) fn static_bootstrap(mut resources: Resources) -> Bootstrap {
     for listener in &mut resources.listeners {
         inline_routes(listener, &resources.routes);
     }

@@ -6,4 +6,6 @@ mod envoy;
 mod mtls;
 mod nginx;
 mod openssl;
+mod passthrough;
+mod proxied;
 mod spiffe;

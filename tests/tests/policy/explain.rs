@@ -12,7 +12,7 @@ fn explain(file: &Path, arguments: &[&str]) -> Output {
 }
 
 /// Its words, which must be there.
-fn told(file: &Path, arguments: &[&str]) -> String {
+pub(crate) fn told(file: &Path, arguments: &[&str]) -> String {
     let output = explain(file, arguments);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {told}{}", String::from_utf8_lossy(&output.stderr));
@@ -25,7 +25,7 @@ const ROUTES: &str = "\
       rewrite: { path: /basket/* }, to: { app: 90, beta: 10 } }, \
     { name: moved, match: { path: /old/* }, redirect: { path: /cart/*, status: 308 } }, \
     { name: tried, match: { path: /tried }, deny: [ { name: soon, source: [127.0.0.0/8], dry-run: true } ], to: app }, \
-    { name: ping, match: { path: /ping }, respond: { status: 200, body: pong } }";
+    { name: ping, match: { path: /ping }, quota: { name: pings, requests: 100/s, per: source }, respond: { status: 200, body: pong } }";
 
 fn site() -> String {
     let listener = format!(
@@ -112,11 +112,13 @@ fn every_rule_and_whether_it_holds_is_printed() {
 }
 
 #[test]
-fn dry_runs_and_redirects_are_printed_too() {
+fn dry_runs_quotas_and_redirects_are_printed_too() {
     let gate = gate(&site());
     let url = |path: &str| format!("https://a.test:{}{path}", gate.proxy.port("web"));
     let tried = told(&gate.proxy.file(), &["GET", &url("/tried"), "--source", "127.0.0.1"]);
     assert!(tried.contains("soon") && tried.to_lowercase().contains("dry"), "{tried}");
+    let ping = told(&gate.proxy.file(), &["GET", &url("/ping")]);
+    assert!(ping.contains("quota pings of route ping: 100/s, burst 100, per source"), "{ping}");
     let moved = told(&gate.proxy.file(), &["GET", &url("/old/x?y=z")]);
     assert!(moved.contains("308"), "{moved}");
 }

@@ -77,6 +77,23 @@ fn the_peer_is_the_socket_whatever_is_said() {
     assert_eq!(gate.status("GET / X-Forwarded-For: 11.0.0.1"), 200);
 }
 
+#[test]
+fn a_proxy_header_is_a_source_and_no_peer() {
+    let proxied = |request: &str, rules: &str, header: &str| {
+        let gate = gate(&text(&format!("proxy-protocol: {{ from: [127.0.0.0/8] }}, {rules}"), "{ to: app }"));
+        let mut client = gate.proxy.client();
+        client.send(header);
+        ask(&mut client, request).status
+    };
+    let (inside, outside) = ("PROXY TCP4 10.0.0.1 127.0.0.1 1 2\r\n", "PROXY TCP4 192.0.2.1 127.0.0.1 1 2\r\n");
+    assert_eq!(proxied("GET /", INSIDE, inside), 200);
+    assert_eq!(proxied("GET /", INSIDE, outside), 403);
+    assert_eq!(proxied("GET / X-Forwarded-For: 10.0.0.1", INSIDE, outside), 403);
+    let peer = "allow: [ { name: r, peer: [10.0.0.0/8] } ],";
+    assert_eq!(proxied("GET /", peer, inside), 403);
+    assert_eq!(proxied("GET /", "allow: [ { name: r, peer: [127.0.0.0/8] } ],", inside), 200);
+}
+
 /// What the origin was told in X-Forwarded-Client-Cert.
 fn told(gate: &crate::gate::Gate) -> Vec<String> {
     let seen = gate.origin.seen().pop().unwrap();

@@ -3,7 +3,7 @@
 use crate::gate::{ask, gate, text};
 use ringway_tests::certificates::{Authority, Leaf};
 use ringway_tests::tls::{TLS_1_2, Tls};
-use ringway_tests::{Client, eventually};
+use ringway_tests::{Client, Origin, Run, eventually};
 use std::time::{Duration, Instant};
 
 const MIGRATE: &str =
@@ -37,6 +37,25 @@ fn both_are_taken_and_the_plain_ones_counted() {
             .total("ringway_tls_handshake_failures_total", &[("side", "downstream"), ("reason", reason)])
     };
     eventually("both are counted", || (failures("no_certificate"), failures("unknown_issuer")) == (1.0, 1.0));
+}
+
+#[test]
+fn a_tcp_service_gets_the_bytes_by_which_it_was_told() {
+    let authority = Authority::new("root");
+    let origin = Origin::new(|conversation| {
+        let sent = conversation.rest().unwrap_or_default();
+        conversation.send(sent);
+    });
+    let text = format!(
+        "listeners:\n  web: {{ address: '127.0.0.1:$web', protocol: tcp, {MIGRATE} to: app }}\n\
+         services:\n  app: {{ endpoints: [{}] }}\n",
+        origin.address()
+    );
+    let run = Run::new(&text).file_of("ca.pem", &authority.pem());
+    let proxy = run.pair("own", &authority.issue(&Leaf::of(&["a.test"]))).start();
+    let mut client = proxy.client();
+    client.send("hello").finish();
+    assert_eq!(client.rest().unwrap(), b"hello");
 }
 
 #[test]

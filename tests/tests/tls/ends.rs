@@ -3,7 +3,7 @@
 use crate::shop::{OWN, tcp, web};
 use ringway_tests::certificates::{Authority, Leaf};
 use ringway_tests::tls::{Server, TLS_1_2, TLS_1_3, Tls};
-use ringway_tests::{Client, Origin, Proxy, Run, respond};
+use ringway_tests::{Client, Origin, Proxy, Run, eventually, respond};
 use std::time::Duration;
 
 const SERVICE: &str = "tls: { expect: a.test, trust: ca.pem },";
@@ -154,6 +154,26 @@ fn every_end_of_ours_is_said() {
     assert_eq!(idle.get("/").status, 200);
     proxy.signal("TERM");
     assert_eq!(idle.rest().expect("an end with close_notify"), b"");
+}
+
+#[test]
+fn a_service_hears_our_close_notify() {
+    let authority = Authority::new("root");
+    let own = authority.issue(&Leaf::of(&["a.test"]));
+    let heard = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let told = heard.clone();
+    let origin = Origin::secure(&Server::new(&own), move |conversation| {
+        while conversation.request().is_some() {
+            conversation.send(respond(200, "", b"x"));
+        }
+        // Nothing more, said or not.
+        told.lock().unwrap().push(conversation.rest().is_some());
+    });
+    let proxy = proxy(&authority, &origin, false);
+    assert_eq!(proxy.client().get("/").status, 200);
+    proxy.signal("TERM");
+    eventually("the service heard the end", || !heard.lock().unwrap().is_empty());
+    assert_eq!(*heard.lock().unwrap(), [true], "the end of a kept connection is said");
 }
 
 #[test]

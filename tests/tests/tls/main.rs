@@ -5,6 +5,8 @@ mod clients;
 mod ends;
 mod matrix;
 mod mesh;
+mod passthrough;
+mod proxied;
 mod refusals;
 mod rotation;
 mod serving;

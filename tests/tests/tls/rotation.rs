@@ -397,6 +397,36 @@ fn a_revocation_list_is_watched_too() {
 }
 
 #[test]
+fn a_revocation_list_that_ends_refuses_its_issuer_alone_until_there_is_another() {
+    let (authority, other) = (Authority::new("mesh"), Authority::new("other"));
+    let origin = Origin::echo();
+    let listener = "tls: { certificates: [ { certificate: edge.pem, key: edge.key } ], clients: required, trust: { roots: [ca.pem, other.pem], crl: crl.pem } },";
+    let run = Run::new(&web(listener, "", &origin)).pair("edge", &edge(&authority));
+    let run = run.file_of("ca.pem", &authority.pem()).file_of("other.pem", &other.pem());
+    let proxy = run.file_of("crl.pem", &authority.revoke_for(4, &[])).start();
+    let tls = Tls::trusting(&[&authority]).with(&authority.issue(&Leaf::of(&[WEB]))).resuming();
+    assert!(shown(&proxy, &tls).is_some());
+    let refuses = |tls: &Tls| {
+        let Ok(mut client) = tls.try_connect(proxy.address("web"), "edge.test") else { return true };
+        client.try_send("GET / HTTP/1.1\r\nHost: edge.test\r\n\r\n").and_then(|()| client.try_answer("GET")).is_err()
+    };
+    eventually("the list has ended, and the ticket with it", || refuses(&tls));
+    let reason = [("side", "downstream"), ("reason", "revocation_unknown")];
+    assert!(proxy.metrics().sum("ringway_tls_handshake_failures_total", &reason) > 0.0);
+    let days = proxy.metrics();
+    let list = days.all("ringway_certificate_expiry_days", &[("kind", "crl")]).next().map(|sample| sample.value);
+    assert!(list.is_some_and(|days| days <= 0.0), "{list:?}");
+    eventually("it is told", || proxy.output().contains("a list of revoked certificates is out of date"));
+    let others = Tls::trusting(&[&authority]).with(&other.issue(&Leaf::of(&[WEB])));
+    assert!(shown(&proxy, &others).is_some());
+    // One that has ended already is not taken in its place, but another is.
+    replace(proxy.folder(), "crl.pem", &authority.revoke_for(-5, &[]));
+    eventually("it is refused", || proxy.output().contains("its next update is overdue"));
+    replace(proxy.folder(), "crl.pem", &authority.revoke(&[]));
+    eventually("the new list is in force", || !refuses(&tls));
+}
+
+#[test]
 fn days_left_are_told_of_each_certificate() {
     const DAY: i64 = 86_400;
     let authority = Authority::new("mesh");
@@ -430,6 +460,8 @@ fn check_reads_certificates() {
     fs::write(path.join("ca.pem"), authority.pem()).unwrap();
     fs::write(path.join("empty.pem"), "").unwrap();
     assert_eq!(first_of(&good.chain), good.der);
+    fs::write(path.join("stale.pem"), authority.revoke_for(-5, &[])).unwrap();
+    fs::write(path.join("list.pem"), authority.revoke_for(60, &[])).unwrap();
     let text = |certificate: &str, key: &str, trust: &str| {
         let place = path.display();
         format!(
@@ -454,6 +486,16 @@ fn check_reads_certificates() {
         assert_eq!(output.status.code(), Some(1), "{certificate} {key} {trust}: {told}");
         assert!(told.contains(named), "{certificate} {key} {trust}: {told}");
     }
+    let listed = |list: &str| {
+        let plain = format!("trust: {}/ca.pem", path.display());
+        let trust = format!("trust: {{ roots: [{0}/ca.pem], crl: {0}/{list} }}", path.display());
+        check(&text("good.pem", "good.key", "ca.pem").replace(&plain, &trust))
+    };
+    assert!(listed("list.pem").status.success());
+    let told = listed("stale.pem");
+    assert_eq!(told.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(told.contains("stale.pem: a list of revoked certificates is out of date"), "{told}");
     // Nobody of ours is a client here: it need not be fit to be one.
     let server = authority.issue(&Leaf::of(&["a.test"]).usage(Usage::Server));
     server.put(path, "server");

@@ -125,6 +125,9 @@ fn targets(listeners: &[Listener]) -> BTreeSet<&str> {
     for listener in listeners {
         match &listener.protocol {
             Protocol::Tcp(to) => names.extend(to.iter().map(|target| target.service.as_str())),
+            Protocol::Passthrough(passages) => {
+                names.extend(passages.iter().flat_map(|passage| &passage.to).map(|target| target.service.as_str()));
+            }
             Protocol::Http(http) => {
                 for route in http.hosts.iter().flat_map(|host| &host.routes) {
                     if let Action::Forward(forward) = &route.action {

@@ -2,33 +2,49 @@
 
 use std::collections::HashMap;
 
-use super::{Scope, policy, route, targets, tls};
+use super::{Scope, cors, passthrough, policy, quota, route, targets, tls};
 use crate::{
     finding::{At, Findings},
     keys::{self, Keys, Words},
-    model::{Forwarded, ForwardedMode, Host, Http, Listener, Protocol},
+    model::{Address, Clients, Forwarded, ForwardedMode, Host, Http, Listener, Network, Protocol},
     tree::{Entry, Node},
     values,
 };
 
 const LISTENER: Words = Words {
     what: "a listener",
-    known: &["address", "protocol", "tls", "deny", "allow", "hosts", "routes", "to", "forwarded", "idle-timeout"],
-    later: &["proxy-protocol", "quota", "cors"],
+    known: &[
+        "address",
+        "protocol",
+        "tls",
+        "proxy-protocol",
+        "deny",
+        "allow",
+        "quota",
+        "cors",
+        "hosts",
+        "routes",
+        "to",
+        "forwarded",
+        "idle-timeout",
+    ],
+    later: &[],
 };
+const PROXY_PROTOCOL: Words = Words { what: "`proxy-protocol`", known: &["from"], later: &[] };
 const FORWARDED: Words =
     Words { what: "`forwarded`", known: &["trusted-hops", "mode", "client-certificate"], later: &[] };
 const HOST: Words =
     Words { what: "a host", known: &["names", "routes"], later: &["tls", "deny", "allow", "quota", "cors"] };
 
 /// How many hosts a listener may have, names a host, and routes a host.
-const MAX_HOSTS: usize = 10_000;
+pub(super) const MAX_HOSTS: usize = 10_000;
 const MAX_ROUTES: usize = 10_000;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Http,
     Tcp,
+    Passthrough,
 }
 
 /// One entry of `listeners`.
@@ -42,22 +58,45 @@ pub(super) fn listener(entry: &Entry, scope: &Scope<'_>, findings: &mut Findings
         Some(_) => keys.read("protocol", findings, kind)?,
         None => Kind::Http,
     };
+    let passes = matches!(protocol, Kind::Passthrough);
+    let tls = if passes { None } else { keys.read("tls", findings, |n, f| tls::listener(n, scope, f)) };
+    // What could not be read has a finding already.
+    let shown = tls.as_ref().map_or(keys.at("tls").is_some(), |tls| tls.clients != Clients::None);
+    scope.identities.set(shown);
     let protocol = match protocol {
         Kind::Http => Protocol::Http(http(&keys, scope, findings)),
         Kind::Tcp => Protocol::Tcp(tcp(&keys, scope, findings)?),
+        Kind::Passthrough => Protocol::Passthrough(passthrough::passages(&keys, scope, findings)?),
     };
-    let tls = keys.read("tls", findings, |n, f| tls::listener(n, scope, f));
-    let words = if matches!(protocol, Protocol::Http(_)) { policy::Words::Http } else { policy::Words::Tcp };
+    let words = match protocol {
+        Protocol::Http(_) => policy::Words::Http,
+        Protocol::Tcp(_) => policy::Words::Tcp,
+        Protocol::Passthrough(_) => policy::Words::Passthrough,
+    };
     let policy = policy::policy(&keys, words, findings);
-    if tls.is_none() && keys.at("tls").is_none() {
+    if tls.is_none() && keys.at("tls").is_none() && !passes {
         policy::needs_identity(&keys, &policy, findings);
     }
-    Some(Listener { name: name?.to_owned(), address: address?, idle_timeout, protocol, tls, policy })
+    let unix = matches!(address, Some(Address::Unix(_)));
+    let proxy_protocol = keys.read("proxy-protocol", findings, |n, f| proxy_protocol(n, unix, f));
+    Some(Listener { name: name?.to_owned(), address: address?, idle_timeout, protocol, tls, policy, proxy_protocol })
+}
+
+/// `proxy-protocol`
+fn proxy_protocol(node: &Node, unix: bool, findings: &mut Findings) -> Option<Vec<Network>> {
+    let keys = Keys::open(node, &PROXY_PROTOCOL, findings)?;
+    keys.need(&["from"], "`proxy-protocol`", findings);
+    if unix {
+        keys.refuse(&["from"], "holds for nobody: whoever connects to a unix socket has no address", findings);
+    }
+    let from = keys.node("from", findings)?;
+    Some(tls::some(from, "`from`", findings, policy::network)).filter(|list| !list.is_empty())
 }
 
 /// `protocol`
 fn kind(node: &Node, findings: &mut Findings) -> Option<Kind> {
-    keys::word(node, &[("http", Kind::Http), ("tcp", Kind::Tcp)], &["tls-passthrough"], findings)
+    let kinds = [("http", Kind::Http), ("tcp", Kind::Tcp), ("tls-passthrough", Kind::Passthrough)];
+    keys::word(node, &kinds, &[], findings)
 }
 
 fn http(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Http {
@@ -66,6 +105,8 @@ fn http(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Http {
     if keys.at("hosts").is_some() {
         keys.refuse(&["routes"], "stands beside `hosts`; move the routes into a host named `*`", findings);
     }
+    let cors = keys.read("cors", findings, cors::cors);
+    scope.cors.set(keys.at("cors").is_some());
     let mut position = 0;
     let any = |node: &Node, position: &mut usize, f: &mut Findings| Host {
         names: vec!["*".to_owned()],
@@ -76,12 +117,14 @@ fn http(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Http {
         None => keys.node("routes", findings).map(|n| any(n, &mut position, findings)).into_iter().collect(),
     };
     let (forwarded, client_certificate) = keys.read("forwarded", findings, forwarded).unwrap_or_default();
-    Http { forwarded, client_certificate, hosts }
+    let quotas = keys.read("quota", findings, |n, f| quota::quotas(n, scope, f)).unwrap_or_default();
+    Http { forwarded, client_certificate, cors, quotas, hosts }
 }
 
 fn tcp(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Option<Vec<crate::model::Target>> {
     let why = "is for http listeners; a tcp listener has `to`";
     keys.refuse(&["hosts", "routes", "forwarded"], why, findings);
+    keys.refuse(&["quota", "cors"], "is about HTTP requests; a tcp listener sees none", findings);
     keys.need(&["to"], "a tcp listener", findings);
     keys.read("to", findings, |n, f| targets(n, scope, f))
 }
@@ -114,8 +157,15 @@ fn host(
     findings: &mut Findings,
 ) -> Option<Host> {
     let keys = Keys::open(node, &HOST, findings)?;
-    keys.need(&["names"], "a host", findings);
     keys.need(&["routes"], "a host", findings);
+    let names = names(&keys, taken, findings);
+    let routes = keys.node("routes", findings).map(|n| routes(n, position, scope, findings));
+    Some(Host { names, routes: routes? })
+}
+
+/// `names` of a host, none of which another has.
+pub(super) fn names(keys: &Keys<'_>, taken: &mut HashMap<String, At>, findings: &mut Findings) -> Vec<String> {
+    keys.need(&["names"], "a host", findings);
     let names = keys.node("names", findings);
     let mut list = Vec::new();
     for item in names.map_or(&[][..], |n| keys::some_items(n, "`names`", MAX_HOSTS, findings)) {
@@ -136,8 +186,7 @@ fn host(
             }
         }
     }
-    let routes = keys.node("routes", findings).map(|n| routes(n, position, scope, findings));
-    Some(Host { names: list, routes: routes? })
+    list
 }
 
 /// `routes` of one host: names are unique, and no route has the conditions of an earlier one.

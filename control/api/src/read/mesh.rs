@@ -1,6 +1,7 @@
 //! A mesh document: groups of proxies, each with listeners, and the services that they share. The words inside are those
 //! of a file; what belongs to a process has no place here.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 use wire::spiffe::SpiffeId;
@@ -70,8 +71,8 @@ pub(crate) fn mesh(root: &Node, findings: &mut Findings) -> Option<Mesh> {
     let shared = shared.map_or(&[][..], |n| keys::entries(n, "`services`", findings));
     let entries = keys.node("groups", findings).map_or(&[][..], |n| groups(n, findings));
     let outlines = outlines(entries, trust_domain.as_deref(), findings);
-    let names: HashSet<&str> = shared.iter().map(|s| s.key.as_str()).collect();
-    let services = services(shared, &scope(shared, &[], names.clone(), &outlines), findings);
+    let names: HashSet<&str> = names_of(shared);
+    let services = services(shared, &scope(shared, &[], &names, &outlines), findings);
     let mut list = Vec::new();
     for entry in entries {
         let own = own_services(entry);
@@ -80,8 +81,7 @@ pub(crate) fn mesh(root: &Node, findings: &mut Findings) -> Option<Mesh> {
                 format!("{} is a service that all groups share already; give it another name", quoted(&service.key));
             findings.add(service.at, message);
         }
-        let names = names.iter().copied().chain(own.iter().map(|s| s.key.as_str())).collect();
-        list.extend(group(entry, &scope(own, shared, names, &outlines), findings));
+        list.extend(group(entry, &scope(own, shared, &names, &outlines), findings));
     }
     Some(Mesh { trust_domain: trust_domain?, groups: list, services })
 }
@@ -96,10 +96,31 @@ fn groups<'t>(node: &'t Node, findings: &mut Findings) -> &'t [Entry] {
 }
 
 /// Every proxy of the mesh is who it became when it joined, and trusts whom the daemon says.
-fn scope<'t>(services: &'t [Entry], shared: &'t [Entry], names: HashSet<&'t str>, groups: &'t Groups<'t>) -> Scope<'t> {
-    let identity = Identity { credential: Credential::Joined, trust: Trust::Mesh };
+fn scope<'t>(
+    services: &'t [Entry],
+    shared: &'t [Entry],
+    shared_names: &'t HashSet<&'t str>,
+    groups: &'t Groups<'t>,
+) -> Scope<'t> {
+    let identity = Some(Identity { credential: Credential::Joined, trust: Trust::Mesh });
+    let (names, shared_names, mesh) = (names_of(services), Some(shared_names), Some(groups));
     // Paths are read on other machines: nothing is relative to the operator's file.
-    Scope { file: "", services, shared, names, identity: Some(identity), mesh: Some(groups) }
+    Scope {
+        file: "",
+        services,
+        shared,
+        names,
+        shared_names,
+        identity,
+        mesh,
+        identities: Cell::new(false),
+        cors: Cell::new(false),
+        clients: Cell::new(0),
+    }
+}
+
+fn names_of(services: &[Entry]) -> HashSet<&str> {
+    services.iter().map(|service| service.key.as_str()).collect()
 }
 
 /// Names, identities and listeners of all groups. What is wrong with one leaves a finding, and something to go on with.
@@ -276,6 +297,11 @@ fn same_tls(entry: &Entry, service: &Service, listener: Option<&Entry>, findings
     let tls = entry_of(&listener.node, "tls").map(|tls| &tls.node);
     let clients = tls.and_then(|tls| entry_of(tls, "clients")).map(|clients| &clients.node.value);
     let migrates = matches!(clients, Some(Value::Scalar { text, .. }) if text == "migrate");
+    let protocol = entry_of(&listener.node, "protocol").map(|protocol| &protocol.node.value);
+    if matches!(protocol, Some(Value::Scalar { text, .. }) if text == "tls-passthrough") {
+        // Whoever stands behind it ends the TLS.
+        return;
+    }
     // One whose `tls` could not be read has its finding already.
     let speaks = entry_of(&entry.node, "tls").is_some();
     if tls.is_some() && !speaks && !migrates {

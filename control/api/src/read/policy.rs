@@ -20,6 +20,29 @@ pub(super) enum Words {
     Http,
     /// Nothing is known of what the bytes say.
     Tcp,
+    /// Nor is who sends them.
+    Passthrough,
+}
+
+impl Words {
+    /// The words that cannot be known, and why.
+    fn refused(self) -> &'static [(&'static [&'static str], &'static str)] {
+        const REQUESTS: &[&str] = &["methods", "path", "hosts", "headers"];
+        match self {
+            Words::Http => &[],
+            Words::Tcp => &[(
+                REQUESTS,
+                "is about requests, of which a tcp listener sees none; identity, source and peer can be named here",
+            )],
+            Words::Passthrough => &[
+                (
+                    REQUESTS,
+                    "is about requests, of which a tls-passthrough listener sees none; source and peer can be named here",
+                ),
+                (&["identity"], "never holds here: TLS ends at the service, which alone sees who the client is"),
+            ],
+        }
+    }
 }
 
 const RULE: keys::Words = keys::Words {
@@ -62,9 +85,8 @@ fn rules(node: &Node, key: &str, words: Words, findings: &mut Findings) -> Vec<R
 
 fn rule(node: &Node, number: usize, words: Words, findings: &mut Findings) -> Option<Rule> {
     let keys = Keys::open(node, &RULE, findings)?;
-    if words == Words::Tcp {
-        let why = "is about requests, of which a tcp listener sees none; identity, source and peer can be named here";
-        keys.refuse(&["methods", "path", "hosts", "headers"], why, findings);
+    for (refused, why) in words.refused() {
+        keys.refuse(refused, why, findings);
     }
     let conditions = ["identity", "source", "peer", "methods", "path", "hosts", "headers"];
     if conditions.iter().all(|key| keys.at(key).is_none()) {
@@ -104,7 +126,7 @@ fn rule(node: &Node, number: usize, words: Words, findings: &mut Findings) -> Op
 }
 
 /// `10.0.0.0/8`, or one address.
-fn network(node: &Node, findings: &mut Findings) -> Option<Network> {
+pub(super) fn network(node: &Node, findings: &mut Findings) -> Option<Network> {
     let text = values::text(node, findings)?;
     let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
     let parsed = address.parse::<std::net::IpAddr>().ok();

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use super::{Scope, policy, targets};
+use super::{Scope, cors, policy, quota, targets};
 use crate::{
     finding::{At, Findings, quoted},
     keys::{self, Keys, Words},
@@ -26,8 +26,10 @@ const ROUTE: Words = Words {
         "rewrite",
         "deny",
         "allow",
+        "quota",
+        "cors",
     ],
-    later: &["quota", "cors", "mirror"],
+    later: &["mirror"],
 };
 const MATCH: Words =
     Words { what: "a match", known: &["path", "methods", "headers", "query"], later: &["source", "identity"] };
@@ -69,7 +71,12 @@ pub(super) fn route(node: &Node, position: usize, scope: &Scope<'_>, findings: &
     let response_headers = keys.read("response-headers", findings, edits).unwrap_or_default();
     let name = name.unwrap_or_else(|| position.to_string());
     let policy = policy::policy(&keys, policy::Words::Http, findings);
-    Some(Route { name, matches, action: action?, response_headers, policy })
+    let quotas = keys.read("quota", findings, |n, f| quota::quotas(n, scope, f)).unwrap_or_default();
+    let cors = keys.read("cors", findings, cors::cors);
+    if scope.cors.get() || keys.at("cors").is_some() {
+        cors::leaves_no_edit(&keys, &response_headers, findings);
+    }
+    Some(Route { name, matches, action: action?, response_headers, policy, quotas, cors })
 }
 
 /// A match in one form: two routes with one canonical match take the same requests.

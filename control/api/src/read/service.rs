@@ -6,15 +6,15 @@ use super::{Scope, mesh, tls};
 use crate::{
     finding::{At, Findings},
     keys::{self, Keys, Words},
-    model::{Address, Balance, DnsName, Endpoint, Endpoints, Service, ServiceLimits},
+    model::{Address, Balance, DnsName, Endpoint, Endpoints, ProxyVersion, Service, ServiceLimits},
     tree::{Entry, Node, Value},
     values::{self, EndpointAddress},
 };
 
 const SERVICE: Words = Words {
     what: "a service",
-    known: &["endpoints", "protocol", "balance", "tls", "limits", "connect-timeout"],
-    later: &["retry-budget", "health", "outlier", "proxy-protocol"],
+    known: &["endpoints", "protocol", "balance", "tls", "proxy-protocol", "limits", "connect-timeout"],
+    later: &["retry-budget", "health", "outlier"],
 };
 const ENDPOINT: Words = Words { what: "an endpoint", known: &["address", "weight", "zone"], later: &[] };
 const LIMITS: Words =
@@ -39,6 +39,7 @@ pub(super) fn service(entry: &Entry, scope: &Scope<'_>, findings: &mut Findings)
     let balance = keys.read("balance", findings, balance).unwrap_or_default();
     let limits = keys.read("limits", findings, limits).unwrap_or_default();
     let connect_timeout = keys.read("connect-timeout", findings, values::duration);
+    let versions = [ProxyVersion::V1, ProxyVersion::V2].map(|version| (version.word(), version));
     Some(Service {
         name: name?.to_owned(),
         endpoints: endpoints?,
@@ -46,6 +47,7 @@ pub(super) fn service(entry: &Entry, scope: &Scope<'_>, findings: &mut Findings)
         limits,
         connect_timeout: connect_timeout.unwrap_or(std::time::Duration::from_secs(1)),
         tls: keys.read("tls", findings, |n, f| tls::service(n, group, scope, f)),
+        proxy_protocol: keys.read("proxy-protocol", findings, |n, f| keys::word(n, &versions, &[], f)),
     })
 }
 

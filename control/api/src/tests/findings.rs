@@ -143,7 +143,7 @@ fn listeners() {
         "{ address: [1], protocol: tcp, to: s }",
         "{ adress: 127.0.0.1:1, protocol: tcp, to: s }",
         "{ address: 127.0.0.1:1, protocol: htpp }",
-        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: s }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthru, to: s }",
         "{ address: 127.0.0.1:1, protocol: http, to: s }",
         "{ address: 127.0.0.1:1, protocol: http }",
         "{ address: 127.0.0.1:1, protocol: tcp }",
@@ -162,11 +162,36 @@ fn listeners() {
         "{ address: 127.0.0.1:1, hosts: [{ names: [a] }] }",
         "{ address: 127.0.0.1:1, hosts: [{ names: [a, A], routes: [{ to: s }] }] }",
         "{ address: 127.0.0.1:1, hosts: [{ names: ['a:80', 'a.', 'x*', '*.*', '[::1', 'a b'], routes: [{ to: s }] }] }",
+        "{ address: 127.0.0.1:1, protocol: tcp, to: s, proxy-protocol: v1 }",
+        "{ address: 127.0.0.1:1, protocol: tcp, to: s, proxy-protocol: { form: 10.0.0.0/8 } }",
+        "{ address: 127.0.0.1:1, protocol: tcp, to: s, proxy-protocol: { from: [] } }",
+        "{ address: 127.0.0.1:1, protocol: tcp, to: s, proxy-protocol: { from: [10.0.0.1/8, all] } }",
+        "{ address: 'unix:a', protocol: tcp, to: s, proxy-protocol: { from: 10.0.0.0/8 } }",
         "{ address: 127.0.0.1:1, protocol: tcp, to: s, address: 127.0.0.1:2 }",
         "{ address: 127.0.0.1:1, protocol: tcp, to: s }\n  b: { address: 127.0.0.1:1, protocol: tcp, to: s }",
         "{ address: 127.0.0.1:1, protocol: tcp, to: s }\n  'b c': { address: 127.0.0.1:2, protocol: tcp, to: s }",
     ];
     insta::assert_snapshot!(page(&cases, with_listener));
+}
+
+#[test]
+fn passthrough() {
+    let cases = [
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: t, tls: { clients: none }, routes: [], forwarded: {} }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: s, hosts: [] }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, hosts: [ { names: [a], routes: [] } ] }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, hosts: [ { names: [a], to: s }, { names: [A, 'x*'], to: s } ] }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, hosts: [ { names: ['192.0.2.1', '[::1]'], to: s } ] }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, hosts: [ { to: s } ] }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: s, allow: [ { identity: 'spiffe://a/b', path: /a } ] }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: { s: 1, secure: 1 } }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: s, quota: { name: q, requests: 1/s } }",
+    ];
+    let secure = "  secure: { endpoints: [127.0.0.1:3], tls: { expect: a.b } }\n";
+    let frame =
+        |case: &str| format!("listeners:\n  a: {case}\nservices:\n  s: {{ endpoints: [127.0.0.1:2] }}\n{secure}");
+    insta::assert_snapshot!(page(&cases, frame));
 }
 
 #[test]
@@ -227,6 +252,74 @@ fn routes() {
 }
 
 #[test]
+fn quotas() {
+    let cases = [
+        "quota: {}",
+        "quota: []",
+        "quota: 100/s",
+        "quota: { requests: 100 }",
+        "quota: { requests: 100/d }",
+        "quota: { requests: 0/s }",
+        "quota: { requests: -1/s }",
+        "quota: { requests: 99999999999/s }",
+        "quota: { requests: 1/h, burst: 10000 }",
+        "quota: { requests: 1/s, burst: 0 }",
+        "quota: { requests: 1/s, clients: 10 }",
+        "quota: { requests: 1/s, per: source, clients: 2000000 }",
+        "quota: { requests: 1/s, per: header }",
+        "quota: { requests: 1/s, per: { header: 'a b' } }",
+        "quota: { requests: 1/s, per: { heder: a } }",
+        "quota: { requests: 1/s, per: client }",
+        "quota: { requests: 1/s, per: identity }",
+        "quota: [ { requests: 1/s, name: a }, { requests: 2/s, name: a } ]",
+        "quota: [ { requests: 1/s }, { requests: 2/s }, { requests: 3/s } ]",
+    ];
+    insta::assert_snapshot!(page(&cases, |word| with_route(&format!("{{ to: cart, {word} }}"))));
+    let cases = [
+        "{ address: 127.0.0.1:1, routes: [{ to: s }], quota: { requests: 1/s, per: identity } }",
+        "{ address: 127.0.0.1:1, tls: { certificates: [ { certificate: a, key: b } ] }, routes: [{ to: s }], quota: { requests: 1/s, per: identity } }",
+        "{ address: 127.0.0.1:1, protocol: tcp, to: s, quota: { requests: 1/s } }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: s, quota: { requests: 1/s }, cors: {} }",
+    ];
+    insta::assert_snapshot!("quotas_where_they_cannot_count", page(&cases, with_listener));
+}
+
+#[test]
+fn what_all_quotas_remember_is_bounded() {
+    let routes: Vec<String> = (0..20)
+        .map(|i| {
+            format!("{{ match: {{ path: /{i} }}, quota: {{ requests: 1/s, per: source, clients: 1000000 }}, to: s }}")
+        })
+        .collect();
+    let told = bad(&with_listener(&format!("{{ address: 127.0.0.1:1, routes: [ {} ] }}", routes.join(", "))));
+    assert_eq!(told.len(), 4, "{told:#?}");
+    assert!(told[0].contains("remember 17000000 clients; 16777216 are allowed"), "{told:#?}");
+}
+
+#[test]
+fn cors() {
+    let cases = [
+        "cors: {}",
+        "cors: { origins: [] }",
+        "cors: { origins: '*', credentials: true }",
+        "cors: { origins: [a.b, 'https://a.b/', 'https://a.b:443', 'HTTPS://a.b', 'https://*', 'https://a.*', 'https://', 'https://a.b:0', 'null'] }",
+        "cors: { origins: ['https://a.b', 'https://a.b'] }",
+        "cors: { origins: 'https://a.b', methods: [put, PUT, PUT], headers: ['a b'], expose: {} }",
+        "cors: { origins: 'https://a.b', methods: '*', headers: ['*'], credentials: true }",
+        "cors: { origins: 'https://a.b', max-age: 10 }",
+        "cors: { origins: 'https://a.b', max-age: 1500ms }",
+        "cors: { origin: 'https://a.b' }",
+        "cors: { origins: '*' }, response-headers: { set: { Access-Control-Allow-Origin: x, x: y } }",
+    ];
+    insta::assert_snapshot!(page(&cases, |word| with_route(&format!("{{ to: cart, {word} }}"))));
+    let cases = [
+        "{ address: 127.0.0.1:1, protocol: tcp, to: s, cors: { origins: '*' } }",
+        "{ address: 127.0.0.1:1, cors: { origins: '*' }, routes: [ { response-headers: { remove: [access-control-max-age] }, to: s } ] }",
+    ];
+    insta::assert_snapshot!("cors_where_it_cannot_stand", page(&cases, with_listener));
+}
+
+#[test]
 fn services() {
     let cases = [
         "{}",
@@ -248,6 +341,7 @@ fn services() {
         "{ endpoints: [127.0.0.1:1], limits: { connections: 0, requests: 99999999999, retries: 3 } }",
         "{ endpoints: [127.0.0.1:1], connect-timeout: 1 }",
         "{ endpoints: [127.0.0.1:1], tls: {}, health: {}, outlier: {}, retry-budget: 20% }",
+        "{ endpoints: [127.0.0.1:1], proxy-protocol: 2 }",
         "{ endpoint: [127.0.0.1:1] }",
     ];
     insta::assert_snapshot!(page(&cases, with_service));

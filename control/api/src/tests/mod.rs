@@ -82,7 +82,7 @@ mod model {
     #[test]
     fn a_route_without_a_name_has_its_position_in_the_listener() {
         let names: Vec<String> = routes(FULL).into_iter().map(|r| r.name).collect();
-        assert_eq!(names, ["cart-beta", "old", "3", "ping", "versions", "rest", "7"]);
+        assert_eq!(names, ["cart-beta", "old", "3", "ping", "versions", "pages", "rest", "8"]);
     }
 
     #[test]

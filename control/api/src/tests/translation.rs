@@ -2,11 +2,12 @@
 
 use std::{path::PathBuf, process::Command};
 
+use envoy_types::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use envoy_types::pb::envoy::{
     config::{
         bootstrap::v3::{Bootstrap, bootstrap::StaticResources},
         cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType},
-        core::v3::header_value_option::HeaderAppendAction,
+        core::v3::{header_value_option::HeaderAppendAction, proxy_protocol_config, transport_socket},
         listener::v3::{Listener, filter::ConfigType},
         route::v3::{
             RedirectAction, Route, RouteAction, header_matcher::HeaderMatchSpecifier,
@@ -19,6 +20,7 @@ use envoy_types::pb::envoy::{
         tcp_proxy::v3::{TcpProxy, tcp_proxy},
     },
 };
+use envoy_types::pb::google::protobuf::UInt32Value;
 use prost::Message;
 
 use super::{FULL, good};
@@ -69,6 +71,49 @@ fn rewritten(from: &str, to: &str) -> (String, Option<(String, String)>) {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn tls_is_passed_on_by_a_chain_for_each_set_of_names() {
+    let resources = full();
+    let listener = |name: &str| resources.listeners.iter().find(|l| l.name == name).expect(name);
+    let by_name = listener("by-name");
+    let asks = |of: &Listener| -> Vec<(String, Vec<String>)> {
+        let asks = of.filter_chains.iter().map(|chain| chain.filter_chain_match.clone().expect("set"));
+        asks.map(|asks| (asks.transport_protocol, asks.server_names)).collect()
+    };
+    let tls = |names: &[&str]| ("tls".to_owned(), names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    let expected = [tls(&["a.example.com", "*.b.example.com"]), tls(&["c.example.com"]), tls(&[])];
+    assert_eq!(asks(by_name), expected);
+    assert!(by_name.filter_chains.iter().all(|chain| chain.transport_socket.is_none()));
+    assert_eq!(by_name.listener_filters.len(), 1);
+    assert_eq!(by_name.listener_filters_timeout.map(|d| d.seconds), Some(15), "the request timeout");
+    let through = listener("through");
+    assert_eq!(asks(through), [tls(&[])]);
+    let filters: Vec<&str> = through.filter_chains[0].filters.iter().map(|filter| filter.name.as_str()).collect();
+    assert_eq!(filters, ["ringway.deny", "envoy.filters.network.tcp_proxy"]);
+}
+
+#[test]
+fn a_proxy_header_is_read_first_and_written_first() {
+    let resources = full();
+    let behind = resources.listeners.iter().find(|l| l.name == "behind").expect("set");
+    assert_eq!(behind.listener_filters[0].name, "envoy.filters.listener.proxy_protocol");
+    assert_eq!(behind.listener_filters_timeout.map(|d| d.seconds), Some(15));
+    let asks = behind.filter_chains[0].filter_chain_match.as_ref().expect("set");
+    let ranges: Vec<_> =
+        asks.direct_source_prefix_ranges.iter().map(|r| (r.address_prefix.as_str(), r.prefix_len)).collect();
+    let bits = |value| Some(UInt32Value { value });
+    assert_eq!(ranges, [("10.0.0.0", bits(8)), ("2001:db8::1", bits(128))]);
+    let told = resources.clusters.iter().find(|c| c.name == "cart-v2").expect("set");
+    let Some(transport_socket::ConfigType::TypedConfig(packed)) =
+        told.transport_socket.clone().and_then(|s| s.config_type)
+    else {
+        panic!("{told:?}")
+    };
+    let around: ProxyProtocolUpstreamTransport = xds::decode(&packed, xds::UPSTREAM_PROXY_PROTOCOL).expect("the type");
+    assert_eq!(around.config.expect("set").version, proxy_protocol_config::Version::V2 as i32);
+    assert_eq!(around.transport_socket.expect("set").name, "envoy.transport_sockets.raw_buffer");
 }
 
 #[test]

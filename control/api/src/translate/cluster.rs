@@ -11,14 +11,20 @@ use envoy_types::pb::{
                 cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig},
                 load_balancing_policy::Policy,
             },
-            core::v3::{self as core, Locality, RoutingPriority, TypedExtensionConfig},
+            core::v3::{
+                self as core, Locality, ProxyProtocolConfig, RoutingPriority, TransportSocket, TypedExtensionConfig,
+                proxy_protocol_config, transport_socket,
+            },
             endpoint::v3::{
                 ClusterLoadAssignment, Endpoint as ResourceEndpoint, LbEndpoint, LocalityLbEndpoints,
                 lb_endpoint::HostIdentifier,
             },
         },
-        extensions::load_balancing_policies::{
-            least_request::v3::LeastRequest, random::v3::Random, round_robin::v3::RoundRobin,
+        extensions::{
+            load_balancing_policies::{
+                least_request::v3::LeastRequest, random::v3::Random, round_robin::v3::RoundRobin,
+            },
+            transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport,
         },
     },
     google::protobuf::Any,
@@ -26,7 +32,7 @@ use envoy_types::pb::{
 
 use super::{address, ads, duration, number, tls};
 use crate::{
-    model::{Balance, Endpoint, Endpoints, Service, ServiceLimits},
+    model::{Balance, Endpoint, Endpoints, ProxyVersion, Service, ServiceLimits},
     xds,
 };
 
@@ -37,13 +43,34 @@ pub(super) fn cluster(of: &Service, http: bool) -> Cluster {
         connect_timeout: Some(duration(of.connect_timeout)),
         circuit_breakers: Some(limits(&of.limits)),
         load_balancing_policy: Some(balance(of.balance)),
-        transport_socket: of.tls.as_ref().map(|tls| tls::upstream(tls, http)),
+        transport_socket: transport(of, http),
         ..Cluster::default()
     };
     match &of.endpoints {
         Endpoints::Addresses(_) | Endpoints::Group { .. } | Endpoints::Set => by_address(base),
         Endpoints::Names(names) => by_name(base, &of.name, names),
     }
+}
+
+/// `tls` and `proxy-protocol`: the header goes before TLS.
+fn transport(of: &Service, http: bool) -> Option<TransportSocket> {
+    let socket = |name: &str, config: Any| TransportSocket {
+        name: format!("envoy.transport_sockets.{name}"),
+        config_type: Some(transport_socket::ConfigType::TypedConfig(config)),
+    };
+    let inner = of.tls.as_ref().map(|tls| tls::upstream(tls, http));
+    let version = match of.proxy_protocol {
+        None => return inner,
+        Some(ProxyVersion::V1) => proxy_protocol_config::Version::V1,
+        Some(ProxyVersion::V2) => proxy_protocol_config::Version::V2,
+    };
+    let plain = || socket("raw_buffer", Any { type_url: xds::RAW_BUFFER.to_owned(), value: Vec::new() });
+    let around = ProxyProtocolUpstreamTransport {
+        config: Some(ProxyProtocolConfig { version: version as i32, ..ProxyProtocolConfig::default() }),
+        transport_socket: Some(inner.unwrap_or_else(plain)),
+        ..ProxyProtocolUpstreamTransport::default()
+    };
+    Some(socket("upstream_proxy_protocol", xds::any(xds::UPSTREAM_PROXY_PROTOCOL, &around)))
 }
 
 /// Addresses come by EDS, one name per cluster.

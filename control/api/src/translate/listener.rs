@@ -6,13 +6,8 @@ use envoy_types::pb::{
     envoy::{
         config::{
             accesslog::v3::{AccessLog as LogTo, access_log},
-            core::v3::{
-                HttpProtocolOptions, Metadata, SubstitutionFormatString, TransportSocket,
-                substitution_format_string::Format,
-            },
-            listener::v3::{
-                Filter, FilterChain, FilterChainMatch, Listener as Resource, ListenerFilter, filter, listener_filter,
-            },
+            core::v3::{HttpProtocolOptions, Metadata, SubstitutionFormatString, substitution_format_string::Format},
+            listener::v3::{Filter, Listener as Resource, filter},
         },
         extensions::{
             access_loggers::file::v3::{FileAccessLog, file_access_log::AccessLogFormat},
@@ -39,73 +34,48 @@ use envoy_types::pb::{
 };
 use prost::Message;
 
-use super::{address, ads, duration, number, policy, tls, yes};
+use super::{address, ads, chain, cors, duration, number, policy, quota, yes};
 use crate::{
-    model::{AccessLog, Clients, Document, ForwardedMode, Http, Limits, Listener, LogFormat, Policy, Protocol, Target},
+    model::{AccessLog, Document, ForwardedMode, Http, Limits, Listener, LogFormat, Policy, Protocol, Target},
     process::{integer, text},
     xds,
 };
 
-/// One listener, with one filter in one chain.
+/// One listener, with its filters in one chain or several.
 pub(super) fn listener(of: &Listener, document: &Document) -> Resource {
     let idle = of.idle_timeout.unwrap_or(document.limits.idle_timeout);
-    let log = document.access_log.as_ref().map(access_log).into_iter().collect();
-    let (filter, metadata) = match &of.protocol {
+    let log: Vec<LogTo> = document.access_log.as_ref().map(access_log).into_iter().collect();
+    let bytes = |to: &[Target]| {
+        let proxy = xds::any(xds::TCP_PROXY, &tcp(&of.name, to, idle, log.clone()));
+        let mut filters = policy::network_filters(&of.name, &of.policy);
+        filters.push(filter("envoy.filters.network.tcp_proxy", proxy));
+        filters
+    };
+    let (chains, metadata) = match &of.protocol {
         Protocol::Http(http) => {
             let manager = manager(&of.name, http, &of.policy, &document.limits, idle, log);
-            let config = xds::any(xds::HTTP_CONNECTION_MANAGER, &manager);
-            (("envoy.filters.network.http_connection_manager", config), Some(ours(http, &document.limits)))
+            let manager = xds::any(xds::HTTP_CONNECTION_MANAGER, &manager);
+            let filters = vec![filter("envoy.filters.network.http_connection_manager", manager)];
+            (chain::by_transport(of, filters), Some(ours(http, &document.limits)))
         }
-        Protocol::Tcp(to) => {
-            let config = xds::any(xds::TCP_PROXY, &tcp(&of.name, to, idle, log));
-            (("envoy.filters.network.tcp_proxy", config), None)
-        }
+        Protocol::Tcp(to) => (chain::by_transport(of, bytes(to)), None),
+        Protocol::Passthrough(passages) => (chain::by_name(of, passages, |passage| bytes(&passage.to)), None),
     };
-    let filter = Filter { name: filter.0.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(filter.1)) };
-    let mut filters = match of.protocol {
-        Protocol::Http(_) => Vec::new(),
-        Protocol::Tcp(_) => policy::network_filters(&of.name, &of.policy),
-    };
-    filters.push(filter);
-    let migrates = of.tls.as_ref().is_some_and(|tls| tls.clients == Clients::Migrate);
+    let listener_filters = chain::listener_filters(of);
+    let waits = !listener_filters.is_empty();
     Resource {
         name: of.name.clone(),
         address: Some(address::write(&of.address)),
         metadata,
-        filter_chains: chains(of, filters),
-        listener_filters: migrates.then(inspector).into_iter().collect(),
+        filter_chains: chains,
+        listener_filters,
+        listener_filters_timeout: waits.then(|| duration(document.limits.request_timeout)),
         ..Resource::default()
     }
 }
 
-/// One chain; two, by what the first bytes are, while clients migrate to TLS.
-fn chains(of: &Listener, filters: Vec<Filter>) -> Vec<FilterChain> {
-    let chain = |socket: Option<TransportSocket>, protocol: Option<&str>| FilterChain {
-        filters: filters.clone(),
-        transport_socket: socket,
-        filter_chain_match: protocol.map(|protocol| FilterChainMatch {
-            transport_protocol: protocol.to_owned(),
-            ..FilterChainMatch::default()
-        }),
-        ..FilterChain::default()
-    };
-    match &of.tls {
-        None => vec![chain(None, None)],
-        Some(tls) if tls.clients == Clients::Migrate => {
-            vec![chain(Some(tls::downstream(tls, &of.protocol)), Some("tls")), chain(None, Some("raw_buffer"))]
-        }
-        Some(tls) => vec![chain(Some(tls::downstream(tls, &of.protocol)), None)],
-    }
-}
-
-/// What tells TLS from other bytes.
-fn inspector() -> ListenerFilter {
-    let config = Any { type_url: xds::TLS_INSPECTOR.to_owned(), value: Vec::new() };
-    ListenerFilter {
-        name: "envoy.filters.listener.tls_inspector".to_owned(),
-        config_type: Some(listener_filter::ConfigType::TypedConfig(config)),
-        ..ListenerFilter::default()
-    }
+fn filter(name: &str, config: Any) -> Filter {
+    Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(config)) }
 }
 
 /// `protocol: http`. What is always emitted makes an Envoy as strict about paths as we are.
@@ -117,7 +87,9 @@ fn manager(
     idle: Duration,
     log: Vec<LogTo>,
 ) -> HttpConnectionManager {
-    let mut filters = policy::http_filters(policy, http);
+    let mut filters: Vec<HttpFilter> = cors::http_filter(http).into_iter().collect();
+    filters.extend(policy::http_filters(policy, http));
+    filters.extend(quota::http_filters(http));
     filters.push(router());
     let client = http.client_certificate;
     HttpConnectionManager {

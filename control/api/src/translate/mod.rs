@@ -2,9 +2,12 @@
 //! carriers stand where the choice is not obvious. Nothing here can fail: the model is checked.
 
 pub(crate) mod address;
+mod chain;
 mod cluster;
+mod cors;
 mod listener;
 mod policy;
+mod quota;
 mod route;
 mod tls;
 
@@ -43,7 +46,8 @@ pub fn translate(document: &Document) -> Resources {
     for service in &document.services {
         let bytes = |listener: &Listener| match &listener.protocol {
             Protocol::Tcp(to) => to.iter().any(|target| target.service == service.name),
-            Protocol::Http(_) => false,
+            // What goes there is TLS already: no service of it has TLS of ours.
+            Protocol::Http(_) | Protocol::Passthrough(_) => false,
         };
         resources.clusters.push(cluster::cluster(service, !document.listeners.iter().any(bytes)));
         // EDS carries addresses only; names stand inside their cluster.

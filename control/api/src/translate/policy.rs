@@ -222,6 +222,6 @@ pub(super) fn exact(text: &str) -> StringMatcher {
     StringMatcher { match_pattern: Some(MatchPattern::Exact(text.to_owned())), ..StringMatcher::default() }
 }
 
-fn range(of: &Network) -> CidrRange {
+pub(super) fn range(of: &Network) -> CidrRange {
     CidrRange { address_prefix: of.address.to_string(), prefix_len: number(u32::from(of.bits)) }
 }

@@ -20,7 +20,7 @@ use envoy_types::pb::envoy::{
     r#type::matcher::v3::{RegexMatchAndSubstitute, RegexMatcher, StringMatcher, string_matcher::MatchPattern},
 };
 
-use super::{duration, inline, number, policy};
+use super::{cors, duration, inline, number, policy, quota};
 use crate::{
     model::{
         Action, Forward, HeaderEdits, Host, Http, Match, PathMatch, PathTarget, Redirect, Respond, Retry, Route,
@@ -34,7 +34,8 @@ use crate::{
 pub(super) fn configuration(listener: &str, http: &Http) -> RouteConfiguration {
     RouteConfiguration {
         name: listener.to_owned(),
-        virtual_hosts: http.hosts.iter().map(host).collect(),
+        virtual_hosts: http.hosts.iter().map(|of| host(of, http)).collect(),
+        typed_per_filter_config: cors::policy(http.cors.as_ref()).into_iter().collect(),
         ignore_port_in_host_matching: true,
         // Envoy's own limit is 4 KiB.
         max_direct_response_body_size_bytes: number(MAX_BODY),
@@ -43,11 +44,11 @@ pub(super) fn configuration(listener: &str, http: &Http) -> RouteConfiguration {
 }
 
 /// Envoy picks exact, then longest `*.suffix`, then `*`, and nothing falls through: as the language says.
-fn host(of: &Host) -> VirtualHost {
+fn host(of: &Host, http: &Http) -> VirtualHost {
     VirtualHost {
         name: of.names.first().cloned().unwrap_or_default(),
         domains: of.names.clone(),
-        routes: of.routes.iter().map(route).collect(),
+        routes: of.routes.iter().flat_map(|of| [Some(route(of)), cors::preflight(of, http)]).flatten().collect(),
         ..VirtualHost::default()
     }
 }
@@ -59,7 +60,11 @@ fn route(of: &Route) -> Resource {
         r#match: Some(matches(&of.matches)),
         response_headers_to_add: headers_to_add(&of.response_headers),
         response_headers_to_remove: of.response_headers.remove.clone(),
-        typed_per_filter_config: policy::per_route(&of.policy),
+        typed_per_filter_config: policy::per_route(&of.policy)
+            .into_iter()
+            .chain(quota::per_route(&of.quotas))
+            .chain(cors::policy(of.cors.as_ref()))
+            .collect(),
         ..Resource::default()
     };
     resource.action = Some(match &of.action {
@@ -75,7 +80,7 @@ fn route(of: &Route) -> Resource {
 }
 
 /// `match`
-fn matches(of: &Match) -> RouteMatch {
+pub(super) fn matches(of: &Match) -> RouteMatch {
     let query = of.query.iter().map(|(name, value)| query_parameter(name, value));
     let headers = of.headers.iter().map(|(name, value)| header(name, value));
     RouteMatch {
@@ -189,7 +194,7 @@ fn substitute(pattern: String, substitution: &str) -> RegexMatchAndSubstitute {
 }
 
 /// `respond`
-fn response(of: &Respond) -> DirectResponseAction {
+pub(super) fn response(of: &Respond) -> DirectResponseAction {
     DirectResponseAction {
         status: u32::from(of.status),
         body: (!of.body.is_empty()).then(|| inline(&of.body)),

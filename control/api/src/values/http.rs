@@ -39,7 +39,7 @@ pub(crate) fn host_name(node: &Node, findings: &mut Findings) -> Option<String> 
 }
 
 /// A DNS name, an IPv4 address or an IPv6 address in brackets.
-fn is_host(name: &str) -> bool {
+pub(crate) fn is_host(name: &str) -> bool {
     let v6 = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
     match v6 {
         Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),

@@ -108,6 +108,9 @@ pub struct Authority {
     held: RwLock<Arc<Held>>,
     /// Joins one after the other: they meet at the same tokens.
     joining: Mutex<()>,
+    refreshing: Mutex<()>,
+    /// Writes the local operator's files.
+    writing: Mutex<()>,
     changes: watch::Sender<u64>,
     /// Has the holders (see [`PeerCertificate::holder`]) whose certificates count no more.
     gone: broadcast::Sender<String>,
@@ -129,12 +132,19 @@ impl Authority {
         let held = Arc::new(Held::open(&store, &seal, now_ms).await?);
         let (changes, _) = watch::channel(0);
         let (gone, _) = broadcast::channel(256);
-        Ok(Authority { store, seal, held: RwLock::new(held), joining: Mutex::default(), changes, gone })
+        let held = RwLock::new(held);
+        let (joining, refreshing, writing) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok(Authority { store, seal, held, joining, refreshing, writing, changes, gone })
     }
 
     /// All roots that are trusted, PEM, the oldest first.
     pub fn bundle(&self) -> String {
         self.held().roots().bundle()
+    }
+
+    /// The ids of all roots that are trusted, the oldest first, and when they expire, milliseconds since 1970.
+    pub fn roots(&self) -> Vec<(String, u64)> {
+        self.held().roots().list.iter().map(|root| (root.id.clone(), root.not_after_ms)).collect()
     }
 
     /// When the first of the roots expires, milliseconds since 1970.
@@ -152,15 +162,19 @@ impl Authority {
         self.gone.subscribe()
     }
 
-    /// Takes over what stands in the store, and makes new intermediates when they are old. True when something changed.
+    /// Takes over what stands in the store, and makes new intermediates when they are old. The answer is another
+    /// number whenever roots or intermediates are others than before, whoever noticed it first.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub(crate) async fn refresh(&self, now_ms: u64) -> Result<bool, Refusal> {
-        let Some(next) = self.held().next(&self.store, &self.seal, now_ms).await? else { return Ok(false) };
+    pub(crate) async fn refresh(&self, now_ms: u64) -> Result<u64, Refusal> {
+        let _alone = self.refreshing.lock().await;
+        let held = self.held();
+        let Some(next) = held.next(&self.store, &self.seal, now_ms).await? else { return Ok(held.number) };
+        let number = next.number;
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
         self.changed();
-        Ok(true)
+        Ok(number)
     }
 
     /// The daemon's own certificate: a chain and a key, PEM, with these names.

@@ -200,6 +200,7 @@ impl Authority {
         trust_domain: &str,
         now_ms: u64,
     ) -> Result<(), Refusal> {
+        let _alone = self.writing.lock().await;
         files::make_folder(folder).map_err(Refusal::Broken)?;
         let write = |name: &str, bytes: &[u8]| files::write(&folder.join(name), bytes).map_err(Refusal::Broken);
         let daemon = format!("{daemon}\n");
@@ -230,7 +231,12 @@ impl Authority {
         };
         let credential = self.certify(operator, &key, change, trust_domain, now_ms).await?;
         write("ca.pem", credential.bundle.as_bytes())?;
-        write("admin.pem", credential.chain.as_bytes())
+        write("admin.pem", credential.chain.as_bytes())?;
+        // It is where it is read from: nothing can get lost on the way.
+        match credential.operator.certificates.last() {
+            Some(newest) => self.saw_operator(LOCAL, &newest.fingerprint).await,
+            None => Ok(()),
+        }
     }
 
     /// The credential on the disk is the record's, of this key, in the first half of its life, and of today's roots.

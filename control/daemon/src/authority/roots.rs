@@ -65,6 +65,8 @@ pub(crate) struct Held {
     pub(super) issuing: Arc<Intermediate>,
     /// Signs the daemon's own leaf.
     pub(super) serving: Arc<Intermediate>,
+    /// Counts what came before it.
+    pub(super) number: u64,
 }
 
 impl Held {
@@ -91,7 +93,8 @@ impl Held {
             return Ok(None);
         }
         let fit: Vec<_> = [&self.issuing, &self.serving].into_iter().filter(|one| !one.is_old(now_ms)).collect();
-        Held::below(entry, &fit, seal, now_ms).map(Some)
+        let next = Held::below(entry, &fit, seal, now_ms)?;
+        Ok(Some(Held { number: self.number + 1, ..next }))
     }
 
     /// With intermediates of the right roots: those that fit, or new ones.
@@ -103,7 +106,7 @@ impl Held {
         let issuing = of(entry.value.issuing(), fit)?;
         let serving =
             of(entry.value.serving(), &[&issuing].into_iter().chain(fit.iter().copied()).collect::<Vec<_>>())?;
-        Ok(Held { entry, issuing, serving })
+        Ok(Held { entry, issuing, serving, number: 0 })
     }
 
     pub(super) fn roots(&self) -> &Roots {

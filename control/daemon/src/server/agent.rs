@@ -1,6 +1,7 @@
 //! What proxies ask for: joining, renewing, and a stream on which they are told to renew.
 
-use crate::authority::{Issued, Proxy, Refusal};
+use crate::authority::{Issued, Peer, Proxy, Refusal};
+use crate::collect::Session;
 use crate::state::{Daemon, now_ms};
 use crate::tell;
 use api::pb;
@@ -13,6 +14,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// Orders that a slow proxy has not taken; then there are none until it has.
 const ORDERS: usize = 4;
+/// Between reports of a proxy that has nothing new to say; what is new is told at once.
+const INTERVAL: Duration = Duration::from_secs(2);
 /// A certificate that was told to be renewed may take so long; then it is told again.
 const RENEWING: Duration = Duration::from_secs(10);
 
@@ -42,21 +45,27 @@ impl Agent for Service {
 
     async fn session(&self, request: Request<Streaming<pb::Report>>) -> Result<Response<Self::SessionStream>, Status> {
         let proxy = self.0.caller(&request).await?.proxy()?;
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.address);
+        let peer = peer.ok_or_else(|| Status::internal("a request without a connection"))?;
         let (orders, stream) = mpsc::channel(ORDERS);
-        tokio::spawn(session(self.0.clone(), proxy, request.into_inner(), orders));
+        let session = self.0.fleet.session(&proxy.id, &proxy.group, peer);
+        tokio::spawn(attend(self.0.clone(), proxy, session, request.into_inner(), orders));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
 
-/// Listens to a proxy as long as it talks, and tells it when its certificate should be another one.
-async fn session(
+/// Listens to a proxy as long as it talks, and tells it what is wanted of it.
+async fn attend(
     daemon: Arc<Daemon>,
     proxy: Proxy,
+    mut session: Session,
     mut reports: Streaming<pb::Report>,
     orders: mpsc::Sender<Result<pb::Order, Status>>,
 ) {
     let mut roots = daemon.authority.changes();
     let mut told_ms = 0;
+    let mut order = pb::Order { interval_ms: INTERVAL.as_millis() as u32, ..pb::Order::default() };
+    let (mut is_first, mut drains) = (true, false);
     loop {
         let report = tokio::select! {
             report = reports.message() => match report {
@@ -67,21 +76,37 @@ async fn session(
                 Ok(()) => None,
                 Err(_) => return,
             },
+            changed = session.wanted.changed() => match changed {
+                Ok(()) => None,
+                // It was forgotten, or a newer session speaks for it.
+                Err(_) => return,
+            },
         };
         let now_ms = now_ms();
         let wants = wants_renewal(&daemon, &proxy.id, report.as_ref()).await;
+        if let Some(report) = report {
+            session.reported(report).await;
+        }
         let waits = now_ms < told_ms + RENEWING.as_millis() as u64;
-        match wants {
-            Ok(true) if !waits => {
-                told_ms = now_ms;
-                let order = pb::Order { renew: true, clock_ms: now_ms, ..pb::Order::default() };
-                // One that is too slow to take it is told with its next report.
-                let _ = orders.try_send(Ok(order));
+        order.renew = match wants {
+            Ok(true) => !waits,
+            Ok(false) => {
+                told_ms = 0;
+                false
             }
-            Ok(_) => {}
             Err(refusal) => {
                 let _ = orders.try_send(Err(refusal.into()));
                 return;
+            }
+        };
+        let drain = session.wanted.borrow_and_update().drain;
+        order.drain = drain && !drains;
+        order.clock_ms = now_ms;
+        // One that is too slow to take it is told with its next report.
+        if (is_first || order.renew || order.drain) && orders.try_send(Ok(order)).is_ok() {
+            (is_first, drains) = (false, drain);
+            if order.renew {
+                told_ms = now_ms;
             }
         }
     }

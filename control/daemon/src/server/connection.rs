@@ -2,7 +2,8 @@
 //! streams on it end too.
 
 use crate::authority::{Peer, PeerCertificate};
-use crate::state::now_ms;
+use crate::server::connected::Present;
+use crate::state::{Daemon, now_ms};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -21,28 +22,26 @@ pub(crate) struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
     over: Pin<Box<dyn Future<Output = ()> + Send>>,
-    _place: Option<OwnedSemaphorePermit>,
+    _place: OwnedSemaphorePermit,
+    _present: Option<Present>,
 }
 
 impl Connection {
-    /// None if the certificate that was shown is none of ours.
+    /// It counts against the limit by `place` until it is dropped. None if the certificate that was shown is none of ours.
     pub(super) fn new(
+        daemon: &Daemon,
         stream: TlsStream<TcpStream>,
         address: SocketAddr,
-        gone: broadcast::Receiver<String>,
+        place: OwnedSemaphorePermit,
     ) -> Option<Connection> {
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let certificate = match shown {
             Some(leaf) => Some(Arc::new(PeerCertificate::read(leaf)?)),
             None => None,
         };
-        let over = over(certificate.clone(), gone);
-        Some(Connection { stream, peer: Peer { address, certificate }, over: Box::pin(over), _place: None })
-    }
-
-    /// Counts against the limit until it is dropped.
-    pub(super) fn holding(self, place: OwnedSemaphorePermit) -> Connection {
-        Connection { _place: Some(place), ..self }
+        let present = certificate.as_ref().map(|certificate| daemon.connected.enter(certificate.holder()));
+        let over = Box::pin(over(certificate.clone(), daemon.authority.gone()));
+        Some(Connection { stream, peer: Peer { address, certificate }, over, _place: place, _present: present })
     }
 }
 

@@ -2,21 +2,25 @@
 //! method looks who calls (`Daemon::caller`).
 
 mod agent;
+pub(crate) mod connected;
 mod connection;
 mod tls;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::state::Daemon;
+use crate::{operator, xds};
+use api::envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use api::pb::agent_server::AgentServer;
+use api::pb::operator_server::OperatorServer;
 use connection::Connection;
 use rustls::ServerConfig;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
@@ -35,6 +39,8 @@ pub(crate) type Configs = watch::Receiver<Arc<ServerConfig>>;
 /// A peer that answers nothing is gone after [`ALIVE`] and [`ANSWER`].
 const ALIVE: Duration = Duration::from_secs(20);
 const ANSWER: Duration = Duration::from_secs(10);
+/// The longest message of an operator, bytes: a document has 8 MiB at most.
+const MOST_BYTES: usize = 9 << 20;
 /// Streams of one connection.
 const MOST_STREAMS: u32 = 64;
 
@@ -53,6 +59,8 @@ pub(crate) async fn serve(
         .http2_keepalive_interval(Some(ALIVE))
         .http2_keepalive_timeout(Some(ANSWER))
         .max_concurrent_streams(MOST_STREAMS)
+        .add_service(AggregatedDiscoveryServiceServer::new(xds::Service::new(daemon.clone())))
+        .add_service(OperatorServer::new(operator::Service::new(daemon.clone())).max_decoding_message_size(MOST_BYTES))
         .add_service(AgentServer::new(agent::Service::new(daemon)))
         .serve_with_incoming_shutdown(connections, end)
         .await
@@ -77,10 +85,10 @@ fn accept(daemon: Arc<Daemon>, listener: TcpListener, configs: Configs) -> mpsc:
             };
             let (daemon, ready, config) = (daemon.clone(), ready.clone(), configs.borrow().clone());
             tokio::spawn(async move {
-                match tokio::time::timeout(HANDSHAKE, handshake(&daemon, socket, config)).await {
+                match tokio::time::timeout(HANDSHAKE, handshake(&daemon, socket, config, place)).await {
                     Ok(Some(connection)) => {
                         // The server may be gone.
-                        let _ = ready.send(connection.holding(place)).await;
+                        let _ = ready.send(connection).await;
                     }
                     Ok(None) | Err(_) => {
                         daemon.metrics.handshake_failures.inc();
@@ -92,11 +100,16 @@ fn accept(daemon: Arc<Daemon>, listener: TcpListener, configs: Configs) -> mpsc:
     connections
 }
 
-async fn handshake(daemon: &Daemon, socket: TcpStream, config: Arc<ServerConfig>) -> Option<Connection> {
+async fn handshake(
+    daemon: &Daemon,
+    socket: TcpStream,
+    config: Arc<ServerConfig>,
+    place: OwnedSemaphorePermit,
+) -> Option<Connection> {
     let address = socket.peer_addr().ok()?;
     socket.set_nodelay(true).ok()?;
     let stream = TlsAcceptor::from(config).accept(socket).await.ok()?;
-    Connection::new(stream, address, daemon.authority.gone())
+    Connection::new(daemon, stream, address, place)
 }
 
 pub(crate) use tls::config;

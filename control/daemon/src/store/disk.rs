@@ -1,6 +1,6 @@
 //! The embedded store: one redb file, which one process opens.
 
-use super::{Change, Entry, Failure};
+use super::{Change, Entry, Failure, Keyed};
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -44,7 +44,8 @@ impl Disk {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(|error| Failure::Broken(format!("cannot make the folder {}: {error}", folder.display())))?;
         let open = move |builder: &Builder| {
-            let file = OpenOptions::new().read(true).write(true).create(true).mode(0o600).open(&path)?;
+            let file =
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
             // The file's name must survive a crash as its bytes do.
             path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())?;
             builder.create_with_backend(FileBackend::new(file)?)
@@ -98,7 +99,7 @@ impl Disk {
         })
     }
 
-    pub(super) fn list(&self, prefix: &str) -> Result<Vec<(String, Entry<Vec<u8>>)>, Failure> {
+    pub(super) fn list(&self, prefix: &str) -> Result<Vec<Keyed<Vec<u8>>>, Failure> {
         self.work(|database| {
             let entries = database.begin_read()?.open_table(ENTRIES)?;
             let mut list = Vec::new();

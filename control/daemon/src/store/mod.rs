@@ -41,6 +41,9 @@ pub struct Entry<T> {
     pub revision: u64,
 }
 
+/// A key, and what was found there.
+pub type Keyed<T> = (String, Entry<T>);
+
 /// Why the store did not do it. Nothing was changed, as far as anybody can know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -150,7 +153,7 @@ impl Store {
     ///
     /// # Errors
     /// As for [`Store::get`].
-    pub async fn list<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<(String, Entry<T>)>, Failure> {
+    pub async fn list<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<Keyed<T>>, Failure> {
         let entries = self.disk.list(prefix)?;
         entries.into_iter().map(|(key, entry)| Ok((key.clone(), entry.read(&key)?))).collect()
     }

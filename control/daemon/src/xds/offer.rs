@@ -65,7 +65,7 @@ struct Subscription {
 #[derive(Clone, Debug)]
 enum Has {
     This(Arc<Packed>),
-    /// It said so when it came.
+    /// It said so when it came; of none: something, but it needs another one.
     Version(String),
     /// It was told that there is no such thing.
     Nothing,
@@ -163,11 +163,17 @@ impl Offer {
         let has: BTreeMap<String, String> = has.into_iter().collect();
         bounded(has.keys())?;
         let subscription = &mut self.kinds[kind as usize];
+        // Of a cluster that has become another one since, it needs the endpoints once more.
+        let is_cold = |name: &str| kind == Kind::Endpoints && self.cold.contains(name);
+        let has = has.into_iter().map(|(name, version)| match is_cold(&name) {
+            true => (name, String::new()),
+            false => (name, version),
+        });
         subscription.asked = true;
         // No message of the other protocol can say that there is nothing of a name.
         subscription.owes = wildcard || !self.whole;
         subscription.wildcard = wildcard;
-        subscription.has = has.into_iter().map(|(name, version)| (name.into(), Has::Version(version))).collect();
+        subscription.has = has.map(|(name, version)| (name.into(), Has::Version(version))).collect();
         subscription.dirty = Dirty::All;
         Ok(())
     }
@@ -246,7 +252,9 @@ impl Offer {
             subscription.refused.insert(one.name.as_str().into(), one);
         }
         if kind == Kind::Endpoints {
-            answered.names.iter().for_each(|name| drop(self.cold.remove(name)));
+            for name in &answered.names {
+                self.cold.remove(name);
+            }
         } else if kind == Kind::Cluster {
             let refused = &subscription.refused;
             self.cold.retain(|name| !anything && !refused.contains_key(name));
@@ -348,8 +356,6 @@ impl Offer {
             };
             subscription.refused.remove(name);
         }
-        let names = news.iter().map(|one| one.name.clone()).collect();
-        subscription.under_way = Some(UnderWay { nonce, names, number, since: now });
         if !news.is_empty() || !removed.is_empty() {
             self.sent = number;
         }
@@ -357,6 +363,8 @@ impl Offer {
             true => subscription.everything(),
             false => news,
         };
+        let names = resources.iter().map(|one| one.name.clone()).collect();
+        subscription.under_way = Some(UnderWay { nonce, names, number, since: now });
         Message { kind, nonce, number, resources, removed }
     }
 
@@ -368,7 +376,9 @@ impl Offer {
             let Some((name, _)) = self.snapshot.resources(Kind::Endpoints).get_key_value(&cluster.name) else {
                 continue;
             };
-            endpoints.has.remove(name);
+            if let Some(has @ (Has::This(_) | Has::Version(_))) = endpoints.has.get_mut(name) {
+                *has = Has::Version(String::new());
+            }
             endpoints.look_at(name);
             self.cold.insert(name.clone());
             self.warm_by = Some(now + WARM);

@@ -24,6 +24,14 @@ pub(super) struct Whole {
     last: [String; crate::snapshot::KINDS],
 }
 
+#[cfg(test)]
+impl Whole {
+    /// The nonce of the last message of a kind.
+    pub(super) fn last_nonce(&self, kind: Kind) -> &str {
+        &self.last[kind as usize]
+    }
+}
+
 impl Protocol for Whole {
     type Request = DiscoveryRequest;
     type Response = DiscoveryResponse;
@@ -63,7 +71,8 @@ impl Protocol for Whole {
         }
         let before = self.offer.names(kind);
         let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-        let gone = before.iter().filter(|name| !wanted.contains(&***name)).map(|name| name.to_string()).collect::<Vec<_>>();
+        let gone =
+            before.iter().filter(|name| !wanted.contains(&***name)).map(|name| name.to_string()).collect::<Vec<_>>();
         let new: Vec<String> = names.iter().filter(|name| !before.contains(name.as_str())).cloned().collect();
         self.offer.unsubscribe(kind, &gone);
         self.offer.subscribe(kind, &new, false)

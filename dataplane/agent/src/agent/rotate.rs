@@ -6,21 +6,24 @@ use crate::files::{Contents, Look, Tried};
 use crate::tell::tell;
 use crate::world::now_s;
 use plan::{CertificateKind, Plan, Transport};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-/// How long before its end a certificate is worth a warning, days.
-const WARN_DAYS: u64 = 14;
 const DAY_S: u64 = 24 * 3600;
+/// How long before its end a certificate is worth a warning.
+const WARN_S: u64 = 14 * DAY_S;
+/// The same of a list of revoked ones, of which there are new ones every day or week.
+const WARN_LIST_S: u64 = 6 * 3600;
 /// Names that a line has at most.
 const MOST_NAMES: usize = 8;
 
 /// What was warned of, so that it is said once.
 #[derive(Debug, Default)]
 pub(super) struct Warnings {
-    ending: BTreeSet<Box<str>>,
+    /// Their ends are near, or (true) have come.
+    ending: BTreeMap<Box<str>, bool>,
     open: BTreeSet<Box<str>>,
     tickets: bool,
 }
@@ -90,14 +93,19 @@ impl Agent {
         }
     }
 
-    /// Warns of certificates that end soon and of keys that others may read; of each once, until it is well again.
+    /// Warns of certificates that end soon, again when they have, and of keys that others may read; of each once, until it is well
+    /// again.
     pub(super) fn warn_of_certificates(&mut self) {
         let now_s = now_s();
         for certificate in self.plan.certificates() {
             let left_s = certificate.not_after_s.saturating_sub(now_s);
-            if left_s >= WARN_DAYS * DAY_S {
+            let warn_s = if certificate.kind == CertificateKind::Revocations { WARN_LIST_S } else { WARN_S };
+            if left_s >= warn_s {
                 self.warnings.ending.remove(&certificate.name);
-            } else if self.warnings.ending.insert(certificate.name.clone()) {
+                continue;
+            }
+            let over = left_s == 0;
+            if self.warnings.ending.insert(certificate.name.clone(), over) != Some(over) {
                 tell(ending(certificate, left_s));
             }
         }
@@ -113,9 +121,13 @@ fn ending(certificate: &plan::Certificate, left_s: u64) -> String {
     let what = match certificate.kind {
         CertificateKind::Own => "the certificate",
         CertificateKind::Trust => "a trusted certificate",
+        CertificateKind::Revocations => "a list of revoked certificates",
     };
     let whose = if certificate.subject.is_empty() { String::new() } else { format!(" of {}", certificate.subject) };
     let when = match left_s {
+        0 if certificate.kind == CertificateKind::Revocations => {
+            "is out of date: whom its issuer has certified is refused until there is another".to_owned()
+        }
         0 => "has expired".to_owned(),
         1..DAY_S => format!("expires in {} hours", left_s / 3600),
         _ => format!("expires in {} days", left_s / DAY_S),
@@ -156,5 +168,8 @@ mod tests {
         assert_eq!(ending(&certificate, 7200), "a.pem: the certificate of shop.example.com expires in 2 hours");
         let trust = plan::Certificate { kind: CertificateKind::Trust, subject: "".into(), ..certificate };
         assert_eq!(ending(&trust, 0), "a.pem: a trusted certificate has expired");
+        let list = plan::Certificate { kind: CertificateKind::Revocations, ..trust };
+        assert_eq!(ending(&list, 7200), "a.pem: a list of revoked certificates expires in 2 hours");
+        assert!(ending(&list, 0).starts_with("a.pem: a list of revoked certificates is out of date"));
     }
 }

@@ -61,7 +61,16 @@ fn answer(path: &Path, question: &Question) -> Result<String, Refused> {
 /// What is decided, in lines.
 fn decide(plan: &Plan, id: ListenerId, asked: &Asked) -> String {
     let listener = plan.listener(id);
-    let Kind::Http(http) = &listener.kind else { return String::new() };
+    let http = match &listener.kind {
+        Kind::Http(http) => http,
+        // Of a connection nothing is read, or the name that its TLS asks for, which is never an address (RFC 6066 section 3).
+        Kind::Tcp(_) => return plan.explain_bytes(id, None, &asked.peer()).to_string(),
+        Kind::Passthrough(_) => {
+            let is_address = asked.host.starts_with('[') || asked.host.parse::<std::net::Ipv4Addr>().is_ok();
+            let name = Some(&*asked.host).filter(|host| !host.is_empty() && !is_address);
+            return plan.explain_bytes(id, name, &asked.peer()).to_string();
+        }
+    };
     let bytes = asked.head();
     let mut head = Head::default();
     let mut scratch = Vec::new();
@@ -111,18 +120,18 @@ fn normal<'a>(
     }
 }
 
-/// The listener that is named; or the first with the URL's port; or the first that has the host, by name before by `*`.
+/// The listener that is named; or the first with the URL's port; or the first HTTP one that has the host, by name before by `*`.
 fn choose(plan: &Plan, resources: &Resources, asked: &Asked) -> Result<ListenerId, String> {
     let id = |at: usize| ListenerId(at as u16);
     if let Some(name) = asked.listener {
         return match plan.listeners.iter().position(|listener| *listener.name == *name) {
-            Some(at) if matches!(plan.listeners[at].kind, Kind::Http(_)) => Ok(id(at)),
-            Some(_) => Err(format!("listener `{name}` does not speak HTTP: choose {}", listed(plan))),
+            Some(at) => Ok(id(at)),
             None => Err(format!("there is no listener `{name}`: choose {}", listed(plan))),
         };
     }
     let http = || plan.listeners.iter().enumerate().filter(|(_, listener)| matches!(listener.kind, Kind::Http(_)));
-    let by_port = http().find(|(_, listener)| asked.port.is_some() && port(listener) == asked.port);
+    let mut all = plan.listeners.iter().enumerate();
+    let by_port = all.find(|(_, listener)| asked.port.is_some() && port(listener) == asked.port);
     let by_host = |fits: fn(&str, &str) -> bool| {
         http().find(|(_, listener)| {
             let routes = resources.routes.iter().filter(|routes| routes.name == *listener.name);
@@ -153,14 +162,14 @@ fn port(listener: &Listener) -> Option<u16> {
     }
 }
 
-/// The listeners that speak HTTP, and where.
+/// The listeners, and where.
 fn listed(plan: &Plan) -> String {
     let mut text = String::new();
-    for listener in plan.listeners.iter().filter(|listener| matches!(listener.kind, Kind::Http(_))) {
+    for listener in &plan.listeners {
         let before = if text.is_empty() { "" } else { ", " };
         let _ = write!(text, "{before}{} ({})", listener.name, listener.address);
     }
-    if text.is_empty() { "one that speaks HTTP, of which there is none".to_owned() } else { text }
+    if text.is_empty() { "one, of which there is none".to_owned() } else { text }
 }
 
 #[cfg(test)]
@@ -180,6 +189,7 @@ listeners:
     protocol: http
     hosts: [ { names: ['*.example.org'], routes: [ { name: org, match: { headers: { x-beta: '1' } }, to: cart } ] } ]
   db: { address: '127.0.0.1:5432', protocol: tcp, to: cart }
+  tls: { address: '127.0.0.1:8443', protocol: tls-passthrough, hosts: [ { names: ['*.example.net'], to: cart } ] }
 services:
   cart: { endpoints: ['10.0.0.1:80'] }
 ";
@@ -216,8 +226,19 @@ services:
             other => panic!("{other:?}"),
         };
         assert!(reason("wbe").starts_with("there is no listener `wbe`: choose "), "{}", reason("wbe"));
-        assert!(reason("wbe").contains("web (127.0.0.1:8080)") && !reason("wbe").contains("db ("));
-        assert!(reason("db").starts_with("listener `db` does not speak HTTP"));
+        assert!(reason("wbe").contains("web (127.0.0.1:8080)") && reason("wbe").contains("db ("));
+    }
+
+    #[test]
+    fn of_a_connection_the_host_is_the_name_that_it_asks_for() {
+        let asked = |url: &str| ask(FILE, get(url)).unwrap();
+        assert!(asked("https://A.example.net:8443/x").starts_with("listener tls: forward to cart\n"));
+        for url in ["https://example.net:8443/", "https://192.0.2.1:8443/"] {
+            assert!(asked(url).starts_with("listener tls: no host has the name, closed\n"), "{url}");
+        }
+        assert!(asked("https://192.0.2.1:8443/").contains("\nname: none\n"));
+        let db = ask(FILE, Question { listener: Some("db".into()), ..get("/") }).unwrap();
+        assert!(db.starts_with("listener db: forward to cart\n"), "{db}");
     }
 
     #[test]

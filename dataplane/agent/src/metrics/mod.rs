@@ -15,7 +15,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use read::{
     Out, certificates, counter_of, counts, gauge_of, gauges, handshake_failures, handshakes, info, latencies, of_cores,
-    of_endpoints, of_services, pairs, refusals, requests,
+    of_endpoints, of_services, pairs, quotas, refusals, requests,
 };
 use ring::StatsSnapshot;
 use std::fmt;
@@ -71,8 +71,9 @@ static METRICS: &[Metric] = &[
     counter("ringway_tls_handshake_failures", "TLS handshakes that failed, by reason", handshake_failures),
     counter("ringway_plaintext_connections", "Connections that came in plain where TLS is offered too", |from, out| counter_of(out, from.sum(|core| core.plaintext.value()))),
     counter("ringway_policy_refused", "Requests and connections that a rule refused, or would have refused (dry-run)", refusals),
+    counter("ringway_quota_refused", "Requests that a quota refused", quotas),
     counter("ringway_identity_requests", "Requests by the client's identity and the service, up to 1024 pairs", pairs),
-    gauge("ringway_certificate_expiry_days", "Days until a certificate, or the first of a bundle, ends", certificates),
+    gauge("ringway_certificate_expiry_days", "Days until a certificate, the first of a bundle, or a list of revoked ones ends", certificates),
     counter("ringway_certificate_reloads", "Changes of the files that the configuration names", |from, out| {
         let results = [("applied", from.certificates_applied), ("refused", from.certificates_refused)];
         results.iter().try_for_each(|(result, count)| counts(out, &[("result", result)], *count))
@@ -366,6 +367,7 @@ mod tests {
             rules: vec![
                 (rule("", "deny", "old-net"), RuleSum { refused: 7, would_refuse: 0 }),
                 (rule("cart", "allow", ""), RuleSum { refused: 0, would_refuse: 8 }),
+                (rule("cart", plan::QUOTA, "each"), RuleSum { refused: 9, would_refuse: 0 }),
             ],
             pairs: pairs_of(&pairs),
             certificates: vec![Certificate {
@@ -428,6 +430,7 @@ mod tests {
             "ringway_plaintext_connections_total 6",
             "ringway_policy_refused_total{listener=\"web\",route=\"\",list=\"deny\",rule=\"old-net\",mode=\"enforced\"} 7",
             "ringway_policy_refused_total{listener=\"web\",route=\"cart\",list=\"allow\",rule=\"\",mode=\"dry-run\"} 8",
+            "ringway_quota_refused_total{listener=\"web\",route=\"cart\",quota=\"each\"} 9",
             "ringway_identity_requests_total{source=\"spiffe://shop/web\",service=\"cart\",class=\"2xx\"} 1",
             "ringway_identity_requests_total{source=\"other\",service=\"other\",class=\"4xx\"} 1",
             "ringway_certificate_expiry_days{name=\"certs/a.pem\",kind=\"own\",subject=\"spiffe://shop/web\"} 1.5",

@@ -3,7 +3,7 @@
 use super::Snapshot;
 use balance::{Endpoint, Kind};
 use flow::{Count, LATENCY_BOUNDS_S};
-use plan::CertificateKind;
+use plan::{CertificateKind, QUOTA};
 use prometheus_client::encoding::{MetricEncoder, NoLabelSet};
 use ring::StatsSnapshot;
 use std::fmt;
@@ -134,7 +134,7 @@ pub(super) fn handshake_failures(from: &Snapshot, out: &mut Out<'_>) -> fmt::Res
 /// What policy refused. Rules that only try are told apart from those that are enforced by what they have counted; a rule
 /// that never refused anybody shows with zero.
 pub(super) fn refusals(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
-    for (key, sum) in &from.rules {
+    for (key, sum) in from.rules.iter().filter(|(key, _)| key.list != QUOTA) {
         let mut mode = |mode: &str, count: u64| {
             let labels = [
                 ("listener", &*key.listener),
@@ -149,6 +149,15 @@ pub(super) fn refusals(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
         if sum.would_refuse > 0 {
             mode("dry-run", sum.would_refuse)?;
         }
+    }
+    Ok(())
+}
+
+/// What quotas refused.
+pub(super) fn quotas(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
+    for (key, sum) in from.rules.iter().filter(|(key, _)| key.list == QUOTA) {
+        let labels = [("listener", &*key.listener), ("route", &key.route), ("quota", &key.name)];
+        counts(out, &labels, sum.refused)?;
     }
     Ok(())
 }
@@ -172,6 +181,7 @@ pub(super) fn certificates(from: &Snapshot, out: &mut Out<'_>) -> fmt::Result {
         let kind = match certificate.kind {
             CertificateKind::Own => "own",
             CertificateKind::Trust => "trust",
+            CertificateKind::Revocations => "crl",
         };
         let labels = [("name", &*certificate.name), ("kind", kind), ("subject", &*certificate.subject)];
         let days = (certificate.not_after_s as f64 - from.now_s as f64) / 86_400.0;

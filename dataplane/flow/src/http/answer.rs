@@ -6,7 +6,7 @@ use crate::client::Client;
 use crate::core::Core;
 use crate::ending::Ending;
 use crate::pump::Incoming;
-use plan::{Edits, Permit, Route};
+use plan::{Edits, Limited, Permit, Route};
 use ring::OutBuf;
 use std::rc::Rc;
 use wire::h1::write::{reason, write_decimal, write_error, write_field, write_status_line};
@@ -38,6 +38,36 @@ pub(crate) fn write_response(out: &mut Vec<u8>, core: &Core, request: &Request, 
     write_rest(out, core, request, body, permit);
 }
 
+/// Writes the answer to a CORS preflight, whose fields are the request's lines.
+pub(crate) fn write_preflight(out: &mut Vec<u8>, core: &Core, request: &Request) {
+    write_status_line(out, 204, reason(204).as_bytes());
+    out.extend_from_slice(request.lines());
+    write_persistence(out, request, keeps(core, request));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The lines of an answer that a quota refuses: when to ask again (RFC 9110 section 10.2.3), and what the quota is
+/// (draft-ietf-httpapi-ratelimit-headers: `q` requests in `w` seconds, of which `r` remain, and all are there again in `t`).
+pub(crate) fn write_limited(out: &mut Vec<u8>, name: &str, limited: &Limited) {
+    out.extend_from_slice(b"retry-after: ");
+    write_decimal(out, limited.retry_after_s);
+    let lines = [
+        (&b"\r\nratelimit-policy: "[..], [(b'q', limited.limit.into()), (b'w', limited.window_s)]),
+        (b"\r\nratelimit: ", [(b'r', limited.remaining.into()), (b't', limited.reset_s)]),
+    ];
+    for (field, parameters) in lines {
+        out.extend_from_slice(field);
+        for part in [&b"\""[..], name.as_bytes(), b"\""] {
+            out.extend_from_slice(part);
+        }
+        for (key, value) in parameters {
+            out.extend_from_slice(&[b';', key, b'=']);
+            write_decimal(out, value);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
 fn write_rest(out: &mut Vec<u8>, core: &Core, request: &Request, body: &[u8], _: &Permit) {
     let bodiless = status_of(out) == 204 || status_of(out) == 304;
     if !bodiless {
@@ -48,6 +78,7 @@ fn write_rest(out: &mut Vec<u8>, core: &Core, request: &Request, body: &[u8], _:
     for (name, value) in edits(request).into_iter().flat_map(Edits::writes) {
         write_field(out, name.as_bytes(), value);
     }
+    out.extend_from_slice(request.lines());
     write_persistence(out, request, keeps(core, request));
     out.extend_from_slice(b"\r\n");
     if !request.head_only() && !bodiless {
@@ -106,7 +137,8 @@ pub(crate) async fn give(
     let keep = keeps(core, &request) && (ending.status().is_none() || request.outlives_errors());
     if let Some(status) = ending.status() {
         out.clear();
-        write_error(&mut out, status, ending.text(), request.note.id(), !keep, request.head_only());
+        let (id, lines) = (request.note.id(), request.lines());
+        write_error(&mut out, status, ending.text(), id, lines, !keep, request.head_only());
     }
     let (status, sent_bytes) = (status_of(&out), body_bytes(&out));
     let until_ns = ring::now().saturating_add(request.idle_ns());
@@ -128,7 +160,7 @@ pub(crate) async fn give(
 pub(crate) async fn refuse(core: &Rc<Core>, client: &mut Client, request: Request, ending: Ending) -> After {
     let status = ending.status().unwrap_or(400);
     let mut out = OutBuf::new();
-    write_error(&mut out, status, ending.text(), request.note.id(), true, request.head_only());
+    write_error(&mut out, status, ending.text(), request.note.id(), request.lines(), true, request.head_only());
     let until_ns = ring::now().saturating_add(request.idle_ns());
     let sent_bytes = body_bytes(&out);
     let sent = send(core, client, out, until_ns, true).await;

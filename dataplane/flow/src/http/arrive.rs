@@ -151,6 +151,7 @@ fn unknown(core: &Core, current: &Rc<Current>, listener: ListenerId, begun_ns: u
         upgrade: false,
         begun_ns,
         note: Note::take(&core.request_id(), b"", b"", b"", b""),
+        lines: None,
         head: None,
     }
 }

@@ -347,7 +347,8 @@ async fn fail(talk: &Talk<'_>, client: &mut Client, fault: Fault, destination: &
     let keep = talk.request.outlives_errors() && (!has_body || talk.whole.get()) && !talk.core.draining.get();
     let mut out = OutBuf::new();
     let head_only = talk.request.head_only();
-    write_error(&mut out, status, fault.ending.text(), talk.request.note.id(), !keep, head_only);
+    let (id, lines) = (talk.request.note.id(), talk.request.lines());
+    write_error(&mut out, status, fault.ending.text(), id, lines, !keep, head_only);
     talk.status.set(status);
     let until_ns = ring::now().saturating_add(talk.request.idle_ns());
     let sent_bytes = body_bytes(&out);

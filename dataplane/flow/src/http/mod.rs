@@ -157,6 +157,8 @@ mod tests {
         assert!(http <= 3072, "an HTTP connection's task takes {http} bytes");
         let tcp = bytes_of(crate::tcp::serve);
         assert!(tcp <= 1792, "a TCP connection's task takes {tcp} bytes");
+        let passthrough = bytes_of(crate::passthrough::serve);
+        assert!(passthrough <= 1920, "the task of a connection whose TLS is passed on takes {passthrough} bytes");
         let idle = crate::core::Idle::TABLE_BYTES + ring::Socket::TABLE_BYTES;
         assert!(idle <= 128, "an idle connection takes {idle} bytes of tables");
     }

@@ -54,6 +54,7 @@ pub(crate) fn request(
         upgrade: !head.upgrade.is_empty() && matches!(head.body, Body::None | Body::Length(0)),
         begun_ns,
         note: note(current, listener, head, bytes, id),
+        lines: None,
         head: None,
     };
     let path = match self::path(head, bytes, path) {
@@ -69,6 +70,18 @@ pub(crate) fn request(
     request.decision = Some(decision);
     request.series = decision.series;
     current.count_rules(core, &decision);
+    if decision.cors.is_some() {
+        let lines = request.lines.get_or_insert_default();
+        let cors = current.plan.cors_lines(&decision, &seen);
+        cors.for_each(|(name, value)| write_field(lines, name.as_bytes(), value));
+    }
+    if let Err(limited) = current.plan.take_quotas(&decision, &seen, ring::now()) {
+        current.count_refusal(core, limited.rule);
+        request.decision = Some(Decision { rule: Some(limited.rule), ..decision });
+        let name = &current.plan.rules[limited.rule.0 as usize].name;
+        answer::write_limited(request.lines.get_or_insert_default(), name, &limited);
+        return Prepared::Answer(request, out, Ending::QuotaExceeded);
+    }
     let too_large = matches!(head.body, Body::Length(length) if length > request.body_limit());
     match decision.action {
         Action::Denied => Prepared::Answer(request, out, Ending::Denied),
@@ -91,6 +104,10 @@ pub(crate) fn request(
         Action::Respond(respond) => {
             answer::write_response(&mut out, core, &request, respond.status, &respond.permit);
             Prepared::Answer(request, out, Ending::Responded)
+        }
+        Action::Preflight => {
+            answer::write_preflight(&mut out, core, &request);
+            Prepared::Answer(request, out, Ending::Preflight)
         }
         Action::NotFound => Prepared::Answer(request, out, Ending::NoRoute),
         Action::UnknownService(_) => Prepared::Answer(request, out, Ending::UnknownService),

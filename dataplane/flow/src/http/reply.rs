@@ -199,6 +199,9 @@ fn write_final(talk: &Talk<'_>, out: &mut Vec<u8>, head: &Head, bytes: &[u8]) ->
         FieldName::Trailer => outgoing == Outgoing::Chunked,
         _ => true,
     };
+    // What the route says to browsers takes the place of what the service says.
+    let cors = request.decision.is_some_and(|decision| decision.cors.is_some());
+    let keep = |field: &Field| keep(field) && !(cors && is_of_cors(field.name.of(bytes)));
     match edits {
         None => write_fields(out, bytes, &head.fields, keep),
         Some(edits) => {
@@ -217,10 +220,16 @@ fn write_final(talk: &Talk<'_>, out: &mut Vec<u8>, head: &Head, bytes: &[u8]) ->
         (_, Outgoing::Chunked) => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         _ => {}
     }
+    out.extend_from_slice(request.lines());
     write_persistence(out, request, client);
     out.extend_from_slice(b"\r\n");
     let upstream = head.keep_alive && head.body != Body::UntilClose;
     // A HEAD answer and the like have no body, however they are framed.
     let outgoing = if head.body == Body::None { Outgoing::Plain } else { outgoing };
     Written { incoming: Incoming::of(head.body), outgoing, upstream, client }
+}
+
+fn is_of_cors(name: &[u8]) -> bool {
+    const PREFIX: &[u8] = b"access-control-";
+    name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }

@@ -28,6 +28,8 @@ pub(crate) struct Request {
     pub(crate) upgrade: bool,
     pub(crate) begun_ns: u64,
     pub(crate) note: Note,
+    /// Whole field lines that any answer to it has, whoever gives it.
+    pub(crate) lines: Option<OutBuf>,
     /// The head, where the request asks for another protocol: later plans look at it again.
     pub(crate) head: Option<OutBuf>,
 }
@@ -107,6 +109,11 @@ impl Request {
     /// Bytes of a body follow the head.
     pub(crate) fn has_body(&self) -> bool {
         !matches!(self.body, Body::None | Body::Length(0))
+    }
+
+    /// Whole field lines that any answer to it has.
+    pub(crate) fn lines(&self) -> &[u8] {
+        self.lines.as_deref().map_or(&[], |lines| lines)
     }
 
     pub(crate) fn head_only(&self) -> bool {

@@ -195,6 +195,11 @@ impl Stream {
     pub(crate) fn address(&self) -> Address {
         self.socket.peer()
     }
+
+    /// The address at this end; `None` on unix sockets.
+    pub(crate) fn local(&self) -> Address {
+        self.socket.local()
+    }
 }
 
 impl State {

@@ -2,7 +2,7 @@
 
 use super::address::{self, Read};
 use super::rejection::Place;
-use super::{Name, Work, tls};
+use super::{Name, Work, proxy, tls};
 use crate::{Service, ServiceId};
 use api::envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use api::envoy_types::pb::envoy::config::cluster::v3::cluster::{
@@ -67,6 +67,7 @@ fn cluster(
     let limits = limits(work, &place.field("circuit_breakers"), rest.circuit_breakers.take());
     let endpoints = endpoints(work, place, &mut rest, assignments);
     let socket = rest.transport_socket.take();
+    let (proxy_protocol, socket) = proxy::transport(work, &place.field("transport_socket"), socket);
     let tls = socket.and_then(|socket| tls::client(work, &place.field("transport_socket"), socket, &message.name));
     for (set, field) in [
         (!take(&mut rest.transport_socket_matches).is_empty(), "transport_socket_matches"),
@@ -84,7 +85,8 @@ fn cluster(
     let previous = work.previous.get(message.name.as_str()).map(|service| &*service.balance);
     match balance::Service::carry(previous, &*message.name, endpoints?, algorithm?, limits) {
         Ok(balance) => {
-            Some(Service { name: (&*message.name).into(), balance: Arc::new(balance), connect_timeout_ns, tls })
+            let (name, balance) = ((&*message.name).into(), Arc::new(balance));
+            Some(Service { name, balance, connect_timeout_ns, tls, proxy_protocol })
         }
         Err(error) => {
             work.refuse(&place.field("endpoints"), error.to_string());

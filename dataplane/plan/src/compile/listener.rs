@@ -1,7 +1,7 @@
 //! Listeners: an address and one filter chain that ends in an `HttpConnectionManager` or a `TcpProxy`.
 
 use super::rejection::Place;
-use super::{Work, address, policy, route, tls};
+use super::{Work, address, cors, passthrough, policy, proxy, quota, route, tls};
 use crate::{Destination, FOREVER_NS, Forwarded, ForwardedMode, Http, Kind, Listener, Tcp, Transport};
 use api::envoy_types::pb::envoy::config::core::v3::{HttpProtocolOptions, Metadata};
 use api::envoy_types::pb::envoy::config::listener::v3::{
@@ -23,6 +23,8 @@ use std::mem::take;
 
 /// Envoy's, where nothing is said.
 const IDLE_TIMEOUT_NS: u64 = 3_600_000_000_000;
+/// Envoy's, where nothing is said.
+const OPENING_TIMEOUT_NS: u64 = 15_000_000_000;
 /// Envoy's, where nothing is said.
 const HEAD_KIB: u32 = 60;
 /// Envoy's, where nothing is said.
@@ -70,9 +72,13 @@ fn listener(
 ) -> Option<Listener> {
     let mut rest = message.clone();
     let address = address::read_known(work, &place.field("address"), rest.address.take().as_ref());
-    let chains = take(&mut rest.filter_chains);
+    let mut chains = take(&mut rest.filter_chains);
     let metadata = rest.metadata.take();
-    listener_filters(work, &place.field("listener_filters"), take(&mut rest.listener_filters));
+    let proxied = listener_filters(work, &place.field("listener_filters"), take(&mut rest.listener_filters));
+    let proxy_protocol = proxy::allowed(work, place, proxied, &mut chains);
+    let opening = rest.listener_filters_timeout.take();
+    let opening_timeout_ns =
+        work.timeout_ns(&place.field("listener_filters_timeout"), opening.as_ref(), OPENING_TIMEOUT_NS);
     let logged = !take(&mut rest.access_log).is_empty();
     // What says nothing about whom is let in or where it goes.
     (rest.name, rest.stat_prefix, rest.traffic_direction, rest.reuse_port) = Default::default();
@@ -85,19 +91,28 @@ fn listener(
     work.refuse_rest(place, &rest);
     let unrouted = work.series(&message.name, "", "");
     work.through.clear();
+    let name = message.name.as_str().into();
+    if passthrough::is_meant(&chains) {
+        let kind = Kind::Passthrough(passthrough::listener(work, place, &message.name, chains, logged)?);
+        let transport = Transport::Plain;
+        let address = address?;
+        return Some(Listener { name, address, kind, unrouted, transport, proxy_protocol, opening_timeout_ns });
+    }
+    work.limits.clear();
+    work.cors_filter = None;
     let (transport, filters, place) = transport(work, place, chains)?;
     let (config, place) = last_filter(work, place, &message.name, filters)?;
     let kind = if xds::is(&config, xds::HTTP_CONNECTION_MANAGER) {
         let manager = unpacked(work, &place, xds::decode(&config, xds::HTTP_CONNECTION_MANAGER))?;
         Kind::Http(http(work, &place, &message.name, manager, metadata.as_ref(), logged, routes)?)
     } else if xds::is(&config, xds::TCP_PROXY) {
-        let proxy = unpacked(work, &place, xds::decode(&config, xds::TCP_PROXY))?;
-        Kind::Tcp(tcp(work, &place, &message.name, proxy, logged)?)
+        Kind::Tcp(tcp(work, &place, &message.name, &config, logged)?)
     } else {
         work.refuse(&place, format!("{} is not supported", config.type_url));
         return None;
     };
-    Some(Listener { name: message.name.as_str().into(), address: address?, kind, unrouted, transport })
+    let address = address?;
+    Some(Listener { name, address, kind, unrouted, transport, proxy_protocol, opening_timeout_ns })
 }
 
 /// What carries the protocol, and the filters of it: of one chain, or of two that differ in nothing but TLS.
@@ -153,7 +168,12 @@ fn transport(
 }
 
 /// The configuration of the last filter; those before it are RBAC's.
-fn last_filter(work: &mut Work<'_>, place: Place, listener: &str, mut filters: Vec<Filter>) -> Option<(Any, Place)> {
+pub(super) fn last_filter(
+    work: &mut Work<'_>,
+    place: Place,
+    listener: &str,
+    mut filters: Vec<Filter>,
+) -> Option<(Any, Place)> {
     let Some(Filter { name, config_type }) = filters.pop() else {
         work.refuse(&place, "must end with HttpConnectionManager or TcpProxy");
         return None;
@@ -176,14 +196,21 @@ fn last_filter(work: &mut Work<'_>, place: Place, listener: &str, mut filters: V
     }
 }
 
-/// Of what looks at a connection before its chain is chosen, only what tells TLS from other bytes is known.
-fn listener_filters(work: &mut Work<'_>, place: &Place, filters: Vec<ListenerFilter>) {
-    for filter in filters {
+/// Of what looks at a connection before its chain is chosen, only the PROXY header and what tells TLS from other bytes are
+/// known. Whether there is a PROXY header.
+fn listener_filters(work: &mut Work<'_>, place: &Place, filters: Vec<ListenerFilter>) -> bool {
+    let mut proxied = false;
+    for (index, filter) in filters.into_iter().enumerate() {
         match &filter.config_type {
             Some(listener_filter::ConfigType::TypedConfig(config)) if xds::is(config, xds::TLS_INSPECTOR) => {}
+            Some(listener_filter::ConfigType::TypedConfig(config)) if xds::is(config, xds::PROXY_PROTOCOL) => {
+                proxy::filter(work, &place.field(&filter.name), index, config);
+                proxied = true;
+            }
             _ => work.refuse(place, format!("{} is not supported", filter.name).trim_start()),
         }
     }
+    proxied
 }
 
 /// Whether services are told of the client's certificate. What comes from outside under that name is never passed on.
@@ -261,6 +288,7 @@ fn http(
         access_log,
         hosts,
         policy: work.through.iter().filter_map(|(_, list)| *list).collect(),
+        quotas: work.limits.iter().filter_map(|(_, quota)| *quota).collect(),
     })
 }
 
@@ -328,13 +356,24 @@ fn filters(work: &mut Work<'_>, place: &Place, listener: &str, filters: Vec<Http
     }
     let before_last = filters.len().saturating_sub(1);
     for filter in &filters[..before_last] {
-        if let Some(http_filter::ConfigType::TypedConfig(config)) = &filter.config_type
-            && xds::is(config, xds::RBAC)
-            && !filter.disabled
-        {
-            let list = policy::http_filter(work, &place.field(&filter.name), listener, config);
-            work.through.push((filter.name.clone(), list));
-            continue;
+        let own = place.field(&filter.name);
+        match &filter.config_type {
+            _ if filter.disabled => {}
+            Some(http_filter::ConfigType::TypedConfig(config)) if xds::is(config, xds::CORS) => {
+                cors::http_filter(work, &own, &filter.name);
+                continue;
+            }
+            Some(http_filter::ConfigType::TypedConfig(config)) if xds::is(config, xds::RBAC) => {
+                let list = policy::http_filter(work, &own, listener, config);
+                work.through.push((filter.name.clone(), list));
+                continue;
+            }
+            Some(http_filter::ConfigType::TypedConfig(config)) if xds::is(config, xds::LOCAL_RATE_LIMIT) => {
+                let quota = quota::http_filter(work, &own, listener, config);
+                work.limits.push((filter.name.clone(), quota));
+                continue;
+            }
+            _ => {}
         }
         match filter.is_optional || filter.disabled {
             true => work.ignored.push(format!("{place}: {}", filter.name)),
@@ -377,7 +416,9 @@ fn unsupported(work: &mut Work<'_>, place: &Place, mut rest: HttpConnectionManag
     work.ignore_rest(place, &rest);
 }
 
-fn tcp(work: &mut Work<'_>, place: &Place, listener: &str, mut rest: TcpProxy, logged: bool) -> Option<Tcp> {
+/// A `TcpProxy`, and the lists of the filters before it.
+pub(super) fn tcp(work: &mut Work<'_>, place: &Place, listener: &str, config: &Any, logged: bool) -> Option<Tcp> {
+    let mut rest: TcpProxy = unpacked(work, place, xds::decode(config, xds::TCP_PROXY))?;
     let idle_timeout_ns =
         work.timeout_ns(&place.field("idle_timeout"), rest.idle_timeout.take().as_ref(), IDLE_TIMEOUT_NS);
     let access_log = logged | !take(&mut rest.access_log).is_empty();

@@ -4,10 +4,14 @@
 
 mod address;
 mod cluster;
+mod cors;
 mod fields;
 mod listener;
 mod matching;
+mod passthrough;
 mod policy;
+mod proxy;
+mod quota;
 mod rejection;
 mod rewrite;
 mod route;
@@ -17,7 +21,9 @@ mod tls;
 
 pub use rejection::Rejection;
 
+use crate::cors::Cors;
 use crate::policy::List;
+use crate::quota::Quota;
 use crate::regex::Regexes;
 use crate::{Certificate, FOREVER_NS, Plan, Route, RuleKey, SeriesId, SeriesKey, Service, ServiceId, Target, World};
 use api::Resources;
@@ -77,6 +83,9 @@ pub fn compile(
             rules: work.rules,
             regexes: work.regexes,
             lists: work.lists,
+            quotas: work.quotas,
+            seed: world.seed,
+            cors: work.cors,
             certificates: distinct(work.certificates),
             names: work.names,
         }),
@@ -102,6 +111,16 @@ struct Work<'a> {
     lists: Vec<List>,
     /// The RBAC filters of the listener that is being compiled.
     through: Vec<policy::Filter>,
+    /// Its rate limit filters.
+    limits: Vec<quota::Filter>,
+    /// What is left of the previous plan's quotas.
+    kept: quota::Kept<'a>,
+    quotas: Vec<Quota>,
+    /// Its CORS filter.
+    cors_filter: Option<cors::Filter>,
+    cors: Vec<Cors>,
+    /// How many clients they tell apart.
+    clients: u64,
     certificates: Vec<Certificate>,
     /// What TLS contexts may name.
     secrets: HashMap<&'a str, &'a Secret>,
@@ -127,6 +146,12 @@ impl<'a> Work<'a> {
             rules: Vec::new(),
             lists: Vec::new(),
             through: Vec::new(),
+            limits: Vec::new(),
+            kept: quota::Kept::of(previous),
+            quotas: Vec::new(),
+            cors_filter: None,
+            cors: Vec::new(),
+            clients: 0,
             certificates: Vec::new(),
             secrets: HashMap::new(),
             services: Vec::new(),

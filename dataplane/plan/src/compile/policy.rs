@@ -15,7 +15,7 @@ use api::envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as
 use api::envoy_types::pb::envoy::r#type::matcher::v3::path_matcher;
 use api::envoy_types::pb::google::protobuf::Any;
 use api::xds;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::mem::take;
 
 /// An RBAC filter of a listener: its name, and its list, if it has rules.
@@ -37,14 +37,13 @@ pub(super) fn network_filter(work: &mut Work<'_>, place: &Place, listener: &str,
     list(work, place, (listener, ""), enforced, tried)
 }
 
-/// The lists that a route passes: the listener's, but for those that it has its own for.
+/// The lists that a route passes: the listener's, but for those that it has its own for, which are taken out of `own`.
 pub(super) fn of_route(
     work: &mut Work<'_>,
     place: &Place,
     whose: (&str, &str),
-    own: HashMap<String, Any>,
+    own: &mut BTreeMap<String, Any>,
 ) -> Box<[ListId]> {
-    let mut own: BTreeMap<String, Any> = own.into_iter().collect();
     let mut lists = Vec::new();
     for (name, base) in work.through.clone() {
         let Some(config) = own.remove(&name) else {
@@ -57,9 +56,6 @@ pub(super) fn of_route(
             Ok(RbacPerRoute { rbac: None }) => {}
             Err(error) => work.refuse(&place, error),
         }
-    }
-    for name in own.keys() {
-        work.refuse(&place.field(name), "belongs to no filter of the listener");
     }
     lists.into()
 }

@@ -4,7 +4,7 @@
 use super::fields::{self, EditSteps};
 use super::rejection::Place;
 use super::rewrite::{location, path_rewrite};
-use super::{Work, matching, policy};
+use super::{Work, cors, matching, policy, quota};
 use crate::hosts::{Host, HostName, Hosts};
 use crate::index::Index;
 use crate::{Destination, Edits, FOREVER_NS, Route, RouteAction, RouteForward};
@@ -16,7 +16,8 @@ use api::envoy_types::pb::envoy::config::route::v3::{
     DirectResponseAction, RedirectAction, RetryPolicy, Route as Message, RouteAction as Forward, RouteConfiguration,
     VirtualHost, WeightedCluster,
 };
-use std::collections::HashSet;
+use api::envoy_types::pb::google::protobuf::Any;
+use std::collections::{BTreeMap, HashSet};
 use std::mem::take;
 
 /// Envoy's, where a route says nothing.
@@ -36,6 +37,10 @@ pub(super) fn hosts(work: &mut Work<'_>, place: &Place, listener: &str, message:
         response_add: take(&mut rest.response_headers_to_add),
         response_remove: take(&mut rest.response_headers_to_remove),
     };
+    let mut own_filters = take(&mut rest.typed_per_filter_config).into_iter().collect();
+    let filters_place = place.field("typed_per_filter_config");
+    cors::of_all(work, &filters_place, &mut own_filters);
+    refuse_left(work, &filters_place, &own_filters);
     let outer_first = take(&mut rest.most_specific_header_mutations_wins);
     // Ports are always ignored; unknown clusters always answer 503; bodies have a limit of our own.
     (rest.name, rest.metadata, rest.ignore_port_in_host_matching, rest.validate_clusters) = Default::default();
@@ -124,7 +129,7 @@ fn route(
         response_add: take(&mut rest.response_headers_to_add),
         response_remove: take(&mut rest.response_headers_to_remove),
     };
-    let own_policy = take(&mut rest.typed_per_filter_config);
+    let mut own_filters = take(&mut rest.typed_per_filter_config).into_iter().collect();
     (rest.name, rest.metadata, rest.decorator, rest.tracing, rest.stat_prefix) = Default::default();
     work.refuse_rest(place, &rest);
     let (mut request_edits, mut response_edits) = (Edits::default(), Edits::default());
@@ -154,7 +159,11 @@ fn route(
     };
     let matcher = matching::matches(work, &place.field("match"), matches)?;
     let series = work.series(listener, &name, "");
-    let policy = policy::of_route(work, &place.field("typed_per_filter_config"), (listener, &name), own_policy);
+    let filters_place = place.field("typed_per_filter_config");
+    let policy = policy::of_route(work, &filters_place, (listener, &name), &mut own_filters);
+    let quotas = quota::of_route(work, &filters_place, (listener, &name), &mut own_filters);
+    let cors = cors::of_route(work, &filters_place, &mut own_filters);
+    refuse_left(work, &filters_place, &own_filters);
     let (mut body, mut host) = (Box::default(), None);
     let action = match action {
         Some(Action::Route(forward)) => {
@@ -181,7 +190,25 @@ fn route(
             return None;
         }
     };
-    Some(Route { name: name.into(), request_edits, response_edits, body, host, matcher, action, series, policy })
+    Some(Route {
+        name: name.into(),
+        request_edits,
+        response_edits,
+        body,
+        host,
+        matcher,
+        action,
+        series,
+        policy,
+        quotas,
+        cors,
+    })
+}
+
+fn refuse_left(work: &mut Work<'_>, place: &Place, own: &BTreeMap<String, Any>) {
+    for name in own.keys() {
+        work.refuse(&place.field(name), "belongs to no filter of the listener");
+    }
 }
 
 /// `route`: where to, how long, how often.

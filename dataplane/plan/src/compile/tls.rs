@@ -270,6 +270,9 @@ fn trust(work: &mut Work<'_>, place: &Place, rest: &mut CertificateValidationCon
     let lists: Vec<&[u8]> = list.iter().map(|(_, bytes)| &bytes[..]).collect();
     match Trust::from_pem(&bundles, domains, &lists) {
         Ok(trust) => {
+            if let Some(((name, _), ends_s)) = list.zip(trust.lists_end_s()) {
+                revocations(work, &place.field("crl"), name, ends_s);
+            }
             let not_after_s = trust.not_after_s();
             work.certificates.push(Certificate { name, kind: CertificateKind::Trust, subject: "".into(), not_after_s });
             Some(trust)
@@ -279,6 +282,19 @@ fn trust(work: &mut Work<'_>, place: &Place, rest: &mut CertificateValidationCon
             None
         }
     }
+}
+
+/// A list that is out of date refuses everybody, so it is not taken; but one that ends while it is in force must not hold back
+/// what else changes.
+fn revocations(work: &mut Work<'_>, place: &Place, name: Box<str>, ends_s: u64) {
+    if work.world.clock.now_s() >= ends_s && !work.held.contains(&(&*name, ends_s)) {
+        work.refuse(
+            place,
+            format!("{name}: a list of revoked certificates is out of date: its next update is overdue"),
+        );
+    }
+    let (kind, subject) = (CertificateKind::Revocations, "".into());
+    work.certificates.push(Certificate { name, kind, subject, not_after_s: ends_s });
 }
 
 fn expected(work: &mut Work<'_>, place: &Place, matcher: SubjectAltNameMatcher) -> Option<Expect> {

@@ -32,7 +32,7 @@ pub struct RuleKey {
     pub listener: Box<str>,
     /// The route's name; empty for the listener's own lists.
     pub route: Box<str>,
-    /// `deny` or `allow`.
+    /// `deny`, `allow` or `quota`.
     pub list: &'static str,
     /// The rule's name; empty for what an allow list does with those that none of its rules names.
     pub name: Box<str>,

@@ -72,9 +72,17 @@ pub fn write_decimal(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(&digits[at..]);
 }
 
-/// Writes a whole short answer of our own: a status, why, and the request's id (left out when empty). `close` announces that the
-/// connection ends; `head_only` leaves the body out, for HEAD.
-pub fn write_error(out: &mut Vec<u8>, status: u16, reason_text: &str, request_id: &[u8], close: bool, head_only: bool) {
+/// Writes a whole short answer of our own: a status, why, and the request's id (left out when empty). `lines` are whole field
+/// lines that stand in it too. `close` announces that the connection ends; `head_only` leaves the body out, for HEAD.
+pub fn write_error(
+    out: &mut Vec<u8>,
+    status: u16,
+    reason_text: &str,
+    request_id: &[u8],
+    lines: &[u8],
+    close: bool,
+    head_only: bool,
+) {
     let phrase = reason(status);
     let id_length = if request_id.is_empty() { 0 } else { REQUEST_ID.len() + request_id.len() + 1 };
     let length = 3 + 1 + phrase.len() + 2 + reason_text.len() + 1 + id_length;
@@ -85,6 +93,7 @@ pub fn write_error(out: &mut Vec<u8>, status: u16, reason_text: &str, request_id
     if !request_id.is_empty() {
         write_field(out, b"x-request-id", request_id);
     }
+    out.extend_from_slice(lines);
     if close {
         out.extend_from_slice(b"connection: close\r\n");
     }
@@ -281,7 +290,7 @@ mod tests {
     fn error_answers_parse_and_have_the_length_they_say() {
         let limits = Limits { head_bytes: 1000, fields: 20, target_bytes: 100 };
         for (id, close, head_only) in [("", false, false), ("abc-1", true, false), ("abc", false, true)] {
-            let answer = written(|out| write_error(out, 400, "bad thing", id.as_bytes(), close, head_only));
+            let answer = written(|out| write_error(out, 400, "bad thing", id.as_bytes(), b"", close, head_only));
             let mut head = Head::default();
             let parsed = head.parse_response(answer.as_bytes(), Default::default(), &limits);
             let Ok(Parsed::Complete { length }) = parsed else { panic!("{parsed:?} {answer}") };
@@ -296,8 +305,8 @@ mod tests {
                 assert!(body.starts_with("400 Bad Request: bad thing\n") && body.contains(id), "{body}");
             }
         }
-        let answer = written(|out| write_error(out, 404, "no route", b"7", true, false));
-        let expected = "HTTP/1.1 404 Not Found\r\ncontent-type: text/plain\r\ncontent-length: 38\r\nx-request-id: 7\r\nconnection: close\r\n\r\n404 Not Found: no route\nrequest id: 7\n";
+        let answer = written(|out| write_error(out, 404, "no route", b"7", b"vary: origin\r\n", true, false));
+        let expected = "HTTP/1.1 404 Not Found\r\ncontent-type: text/plain\r\ncontent-length: 38\r\nx-request-id: 7\r\nvary: origin\r\nconnection: close\r\n\r\n404 Not Found: no route\nrequest id: 7\n";
         assert_eq!(answer, expected);
     }
 }

@@ -1,16 +1,21 @@
 //! The client's settings.
 
 use super::credential::digest_of;
-use super::trust::Verifier;
-use super::{Clock, Credential, Expect, Narrow, Trust};
-use rustls::ClientConfig;
-use rustls::client::Resumption;
+use super::verifier::Verifier;
+use super::{Clock, Credential, Expect, Narrow, Trust, aside};
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, NamedGroup};
 use rustls_pki_types::ServerName;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
 
-/// Sessions that one client's settings remember for resumption.
-const REMEMBERED: usize = 256;
+/// Sessions that one client's settings remember for resumption: as many as rustls keeps of one server, which is all there is
+/// behind one name.
+const REMEMBERED: usize = 8;
 
 /// What a [`Client`] is made of.
 #[derive(Clone, Debug)]
@@ -41,6 +46,16 @@ struct Inner {
     clock: Clock,
     digest: [u8; 32],
     peer_digest: [u8; 32],
+}
+
+/// Sessions that can be resumed, until the first of them rests on something that has ended: then all are forgotten, and the
+/// next handshake verifies the server again.
+#[derive(Debug)]
+struct Memory {
+    sessions: ClientSessionMemoryCache,
+    /// Unix seconds.
+    ends_s: AtomicU64,
+    clock: Clock,
 }
 
 impl Client {
@@ -81,7 +96,7 @@ impl Client {
         config.enable_secret_extraction = true;
         config.resumption = match narrow.never_resumes {
             true => Resumption::disabled(),
-            false => Resumption::in_memory_sessions(REMEMBERED),
+            false => Resumption::store(Arc::new(Memory::new(clock.clone()))),
         };
         config.enable_sni = sni.is_some();
         let name = match sni {
@@ -116,5 +131,63 @@ impl Client {
 
     pub(super) fn clock(&self) -> &Clock {
         &self.0.clock
+    }
+}
+
+impl Memory {
+    fn new(clock: Clock) -> Memory {
+        Memory { sessions: ClientSessionMemoryCache::new(REMEMBERED), ends_s: AtomicU64::new(u64::MAX), clock }
+    }
+
+    /// After a session was put in: whoever forgets meanwhile takes it out again, or leaves this.
+    fn ends(&self) {
+        self.ends_s.fetch_min(aside::ends_s(), AcqRel);
+    }
+
+    /// Before a session is taken out.
+    fn forget_ended(&self, server: &ServerName<'_>) {
+        let now_s = self.clock.now_s();
+        let forget = |ends_s: u64| (now_s > ends_s).then_some(u64::MAX);
+        if self.ends_s.try_update(AcqRel, Acquire, forget).is_ok() {
+            let server = server.to_owned();
+            self.sessions.remove_tls12_session(&server);
+            while self.sessions.take_tls13_ticket(&server).is_some() {}
+        }
+        // What is taken ends with the first of all, at the latest.
+        aside::ends(self.ends_s.load(Acquire));
+    }
+}
+
+impl ClientSessionStore for Memory {
+    fn set_kx_hint(&self, server: ServerName<'static>, group: NamedGroup) {
+        self.sessions.set_kx_hint(server, group);
+    }
+
+    fn kx_hint(&self, server: &ServerName<'_>) -> Option<NamedGroup> {
+        self.sessions.kx_hint(server)
+    }
+
+    fn set_tls12_session(&self, server: ServerName<'static>, session: Tls12ClientSessionValue) {
+        self.sessions.set_tls12_session(server, session);
+        self.ends();
+    }
+
+    fn tls12_session(&self, server: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.forget_ended(server);
+        self.sessions.tls12_session(server)
+    }
+
+    fn remove_tls12_session(&self, server: &ServerName<'static>) {
+        self.sessions.remove_tls12_session(server);
+    }
+
+    fn insert_tls13_ticket(&self, server: ServerName<'static>, session: Tls13ClientSessionValue) {
+        self.sessions.insert_tls13_ticket(server, session);
+        self.ends();
+    }
+
+    fn take_tls13_ticket(&self, server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.forget_ended(server);
+        self.sessions.take_tls13_ticket(server)
     }
 }

@@ -1,5 +1,6 @@
 //! The two things of a certificate that nobody hands out: when it is valid, and all of its alternative names, also those that
-//! are malformed (RFC 5280 section 4.1). The certificate's structure was checked by whoever verified its signature.
+//! are malformed (RFC 5280 section 4.1); and until when a revocation list is good. The structure was checked by whoever verified the
+//! signature.
 
 const SEQUENCE: u8 = 0x30;
 const UTC_TIME: u8 = 0x17;
@@ -8,6 +9,7 @@ const GENERALIZED_TIME: u8 = 0x18;
 const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
 const BOOLEAN: u8 = 1;
+const INTEGER: u8 = 2;
 const SUBJECT_ALT_NAME: &[u8] = &[0x06, 3, 0x55, 0x1d, 0x11];
 /// [2] dNSName and [6] uniformResourceIdentifier of GeneralName.
 pub(super) const DNS: u8 = 0x82;
@@ -61,6 +63,17 @@ fn alternative_names(extensions: &[u8]) -> Option<&[u8]> {
         }
     }
     Some(&[])
+}
+
+/// When a revocation list says that the next one comes (RFC 5280 section 5.1), Unix seconds; `None` where it does not.
+pub(super) fn next_update_s(list: &[u8]) -> Option<u64> {
+    let mut body = Reader(list).of(SEQUENCE)?.of(SEQUENCE)?;
+    body.skip_if(INTEGER);
+    // Signature, issuer, this update.
+    for _ in 0..3 {
+        body.next()?;
+    }
+    time(body.next()?)
 }
 
 struct Reader<'a>(&'a [u8]);

@@ -1,7 +1,7 @@
 //! Verifiers for connections that other programs' TLS carries, off the cores: whom a proxy takes for its daemon.
 
-use super::trust::{Trust, Verifier};
-use super::{Expect, Failure, provider};
+use super::verifier::{Verifier, not_expected, trusted_identity};
+use super::{Expect, Failure, Trust, provider};
 use crypto::digest::{SHA256, digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
@@ -64,11 +64,11 @@ impl ServerCertVerifier for Pinned {
         let root = chain.iter().find(|one| self.is_root(one)).ok_or(refused(CertificateError::UnknownIssuer))?;
         let trust = Trust::of_root(root).map_err(|_| refused(CertificateError::BadEncoding))?;
         let verified = self.with(trust.clone()).verify_server_cert(leaf, chain, name, stapled, now)?;
-        let identity = super::trust::trusted_identity(&trust, leaf);
+        let identity = trusted_identity(&trust, leaf);
         let path = identity.as_ref().map(|id| &id.as_str()["spiffe://".len() + id.trust_domain().len()..]);
         match path {
             Ok(path) if *path == *self.path => Ok(verified),
-            _ => Err(super::trust::not_expected()),
+            _ => Err(not_expected()),
         }
     }
 

@@ -33,7 +33,7 @@ failures! {
     /// A certificate is wanted and was not sent.
     NoCertificate = "no_certificate", "the peer sent no certificate";
     /// The peer's certificate has expired.
-    Expired = "expired", "the peer's certificate has expired";
+    Expired = "expired", "the peer's certificate, or one above it, has expired";
     /// The peer's certificate is not valid yet.
     NotYetValid = "not_yet_valid", "the peer's certificate is not valid yet";
     /// Nobody trusted has issued the peer's certificate.
@@ -46,6 +46,8 @@ failures! {
     WrongName = "wrong_name", "the peer's certificate is for another name";
     /// The peer's certificate was revoked.
     Revoked = "revoked", "the peer's certificate is revoked";
+    /// Its issuer's list of what is revoked is out of date or cannot be used.
+    RevocationUnknown = "revocation_unknown", "the list of revoked certificates of the peer's issuer is out of date or of no use";
     /// The peer did not prove that the certificate is its own, or it is malformed.
     BadCertificate = "bad_certificate", "the peer's certificate is malformed or not its own";
     /// No version of TLS that both have.
@@ -133,6 +135,9 @@ fn of_certificate(error: &CertificateError) -> Failure {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => Failure::WrongUsage,
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Failure::WrongName,
         CertificateError::Revoked => Failure::Revoked,
+        CertificateError::UnknownRevocationStatus
+        | CertificateError::ExpiredRevocationList
+        | CertificateError::ExpiredRevocationListContext { .. } => Failure::RevocationUnknown,
         CertificateError::Other(OtherError(error)) if error.is::<NotExpected>() => Failure::WrongIdentity,
         CertificateError::ApplicationVerificationFailure => Failure::WrongIdentity,
         _ => Failure::BadCertificate,

@@ -1,14 +1,14 @@
 //! TLS sessions without I/O: records in, bytes out, and back. The one place that names rustls.
 //!
 //! ```text
-//!  Credential, Trust ─► Server / Client (settings, shared) ─► Session: handshake (rustls) ─► open, seal
-//!                                                                      TLS 1.3: own records, in place (`record`)
-//!                                                                      TLS 1.2: rustls'
+//!  Credential, Trust ─► Server / Client (settings, shared) ─► Session: handshake (rustls, `shaking`) ─► open, seal
+//!                                                                      our own records, in place (`traffic`, `record`)
 //! ```
 //!
 //! The other end is verified before the handshake is done: chain, usage, time, revocation, name or SPIFFE identity.
 //! No early data, no renegotiation.
 
+mod aside;
 mod client;
 mod credential;
 mod der;
@@ -17,11 +17,14 @@ mod failure;
 mod record;
 mod server;
 mod session;
+mod shaking;
 mod suite;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod traffic;
 mod trust;
+mod verifier;
 
 pub use client::{Client, ClientSettings};
 pub use credential::Credential;

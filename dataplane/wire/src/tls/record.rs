@@ -1,8 +1,11 @@
-//! TLS 1.3's records (RFC 8446 section 5), opened and sealed where they lie.
+//! Records, opened and sealed where they lie.
 //!
 //! ```text
-//!   23 03 03 length │ bytes … type │ tag 16        sealed: bytes, type, zeros; the header is authenticated with them
+//!   TLS 1.3   23 03 03 length │ bytes … type │ tag 16             RFC 8446 section 5: zeros may stand behind the type
+//!   TLS 1.2   type 03 03 length │ nonce 8 │ bytes … │ tag 16      RFC 5246 section 6.2.3.3; without the nonce in RFC 7905
 //! ```
+//!
+//! What goes before the bytes is authenticated with them; in TLS 1.2 their place in the sequence too.
 
 use super::Failure;
 use crypto::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -20,16 +23,42 @@ pub(super) const HEADER: usize = 5;
 pub(super) const TAG: usize = 16;
 /// Records that one key seals, at most: AES-GCM's limit is 2^24.5 (RFC 8446 section 5.5).
 const LIMIT: u64 = 1 << 24;
+/// TLS 1.2 has no new keys for a connection: with ChaCha20-Poly1305, which has no such limit, they go on.
+const LIMIT_CHACHA_12: u64 = 1 << 62;
+/// Nonces that stand in the records of TLS 1.2 (RFC 5288 section 3).
+const EXPLICIT: usize = 8;
 
 /// One direction's key and place in its sequence.
 pub(super) struct Direction {
     key: LessSafeKey,
     iv: [u8; NONCE_LEN],
     sequence: u64,
+    /// How many records there may be.
+    limit: u64,
+    format: Format,
+}
+
+/// How records are laid out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Tls13,
+    Tls12,
+    /// With a part of the nonce in them.
+    Tls12Explicit,
 }
 
 impl Direction {
-    pub(super) fn new((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> Result<Direction, Failure> {
+    /// Of a TLS 1.3 key.
+    pub(super) fn new(secrets: (u64, ConnectionTrafficSecrets)) -> Result<Direction, Failure> {
+        Direction::of(secrets, false)
+    }
+
+    /// Of a TLS 1.2 key.
+    pub(super) fn new_12(secrets: (u64, ConnectionTrafficSecrets)) -> Result<Direction, Failure> {
+        Direction::of(secrets, true)
+    }
+
+    fn of((sequence, secrets): (u64, ConnectionTrafficSecrets), tls12: bool) -> Result<Direction, Failure> {
         let (algorithm, key, iv) = match &secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
             ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&AES_256_GCM, key, iv),
@@ -38,47 +67,84 @@ impl Direction {
         };
         let key = UnboundKey::new(algorithm, key.as_ref()).map_err(|_| Failure::Other)?;
         let iv = iv.as_ref().try_into().map_err(|_| Failure::Other)?;
-        Ok(Direction { key: LessSafeKey::new(key), iv, sequence })
+        let chacha = *algorithm == CHACHA20_POLY1305;
+        let format = match (tls12, chacha) {
+            (false, _) => Format::Tls13,
+            (true, true) => Format::Tls12,
+            (true, false) => Format::Tls12Explicit,
+        };
+        let limit = if tls12 && chacha { LIMIT_CHACHA_12 } else { LIMIT };
+        Ok(Direction { key: LessSafeKey::new(key), iv, sequence, limit, format })
     }
 
     /// The key is to be replaced soon.
     pub(super) fn is_worn(&self) -> bool {
-        self.sequence >= LIMIT - 1024
+        self.sequence >= self.limit - 1024
     }
 
     /// Nothing opens any more: else a false record could stand for one that is left out.
     pub(super) fn end(&mut self) {
-        self.sequence = LIMIT;
+        self.sequence = self.limit;
     }
 
-    /// The next nonce (RFC 8446 section 5.3).
-    fn nonce(&mut self) -> Result<Nonce, Failure> {
-        if self.sequence >= LIMIT {
+    /// The next nonce (RFC 8446 section 5.3, RFC 7905 section 2; in RFC 5288 section 3 any that is not used twice).
+    fn nonce(&mut self) -> Result<[u8; NONCE_LEN], Failure> {
+        if self.sequence >= self.limit {
             return Err(Failure::Limit);
         }
         let mut nonce = self.iv;
         nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()).for_each(|(byte, other)| *byte ^= other);
         self.sequence += 1;
-        Ok(Nonce::assume_unique_for_key(nonce))
+        Ok(nonce)
+    }
+
+    /// What TLS 1.2 authenticates beside the bytes of the record before the next (RFC 5246 section 6.2.3.3).
+    fn aad_12(&self, kind: u8, version: [u8; 2], length: usize) -> Aad<[u8; 13]> {
+        let mut aad = [0; 13];
+        aad[..8].copy_from_slice(&(self.sequence - 1).to_be_bytes());
+        aad[8..].copy_from_slice(&[kind, version[0], version[1], (length >> 8) as u8, length as u8]);
+        Aad::from(aad)
     }
 
     /// Opens a whole record: its content type, and where its bytes lie.
     pub(super) fn open(&mut self, record: &mut [u8]) -> Result<(u8, Range<usize>), Failure> {
         let (header, sealed) = record.split_first_chunk_mut::<HEADER>().ok_or(Failure::BadRecord)?;
+        let opened = match self.format {
+            Format::Tls13 => self.open_13(*header, sealed),
+            Format::Tls12 | Format::Tls12Explicit => self.open_12(*header, sealed),
+        };
+        let (kind, range) = opened?;
+        if range.len() > MOST {
+            return Err(Failure::TooLarge);
+        }
+        Ok((kind, HEADER + range.start..HEADER + range.end))
+    }
+
+    fn open_13(&mut self, header: [u8; HEADER], sealed: &mut [u8]) -> Result<(u8, Range<usize>), Failure> {
         if header[0] != APPLICATION_DATA || sealed.len() < TAG + 1 {
             return Err(Failure::BadRecord);
         }
-        let nonce = self.nonce()?;
-        let plain = self.key.open_in_place(nonce, Aad::from(*header), sealed).map_err(|_| Failure::Decrypt)?;
+        let nonce = Nonce::assume_unique_for_key(self.nonce()?);
+        let plain = self.key.open_in_place(nonce, Aad::from(header), sealed).map_err(|_| Failure::Decrypt)?;
         // The type stands behind the bytes, perhaps with zeros behind it.
         let length = plain.iter().rposition(|byte| *byte != 0).ok_or(Failure::BadRecord)?;
-        if length > MOST {
-            return Err(Failure::TooLarge);
-        }
-        Ok((plain[length], HEADER..HEADER + length))
+        Ok((plain[length], 0..length))
     }
 
-    /// Seals bytes where they lie: `chunk` is up to 16,384 of them and one more, for the type.
+    fn open_12(&mut self, header: [u8; HEADER], sealed: &mut [u8]) -> Result<(u8, Range<usize>), Failure> {
+        let mut nonce = self.nonce()?;
+        let from = if self.format == Format::Tls12Explicit { EXPLICIT } else { 0 };
+        let (explicit, sealed) = sealed.split_at_mut_checked(from).ok_or(Failure::BadRecord)?;
+        nonce[NONCE_LEN - from..].copy_from_slice(explicit);
+        let length = sealed.len().checked_sub(TAG).ok_or(Failure::BadRecord)?;
+        let [kind, major, minor, ..] = header;
+        let aad = self.aad_12(kind, [major, minor], length);
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        self.key.open_in_place(nonce, aad, sealed).map_err(|_| Failure::Decrypt)?;
+        Ok((kind, from..from + length))
+    }
+
+    /// Seals bytes of TLS 1.3 where they lie: `chunk` is up to 16,384 of them and one more, for the type.
     pub(super) fn seal(
         &mut self,
         kind: u8,
@@ -92,7 +158,7 @@ impl Direction {
         }
         *header = [APPLICATION_DATA, 3, 3, (length >> 8) as u8, length as u8];
         chunk[last] = kind;
-        let nonce = self.nonce()?;
+        let nonce = Nonce::assume_unique_for_key(self.nonce()?);
         let tag = self.key.seal_in_place_separate_tag(nonce, Aad::from(*header), chunk).map_err(|_| Failure::Other)?;
         trailer[0] = chunk[last];
         trailer[1..].copy_from_slice(tag.as_ref());
@@ -106,6 +172,9 @@ impl Direction {
         parts: impl Iterator<Item = &'a [u8]>,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
+        if self.format != Format::Tls13 {
+            return self.append_12(kind, parts, out);
+        }
         let begin = out.len();
         out.extend_from_slice(&[0; HEADER]);
         parts.for_each(|part| out.extend_from_slice(part));
@@ -114,6 +183,32 @@ impl Direction {
         self.seal(kind, &mut out[begin + HEADER..], &mut header, &mut trailer)?;
         out[begin..begin + HEADER].copy_from_slice(&header);
         out.extend_from_slice(&trailer[1..]);
+        Ok(())
+    }
+
+    fn append_12<'a>(
+        &mut self,
+        kind: u8,
+        parts: impl Iterator<Item = &'a [u8]>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let nonce = self.nonce()?;
+        let begin = out.len();
+        out.extend_from_slice(&[kind, 3, 3, 0, 0]);
+        if self.format == Format::Tls12Explicit {
+            out.extend_from_slice(&nonce[NONCE_LEN - EXPLICIT..]);
+        }
+        let from = out.len();
+        parts.for_each(|part| out.extend_from_slice(part));
+        let length = out.len() - from;
+        if length > MOST {
+            return Err(Failure::TooLarge);
+        }
+        let (nonce, aad) = (Nonce::assume_unique_for_key(nonce), self.aad_12(kind, [3, 3], length));
+        let tag = self.key.seal_in_place_separate_tag(nonce, aad, &mut out[from..]).map_err(|_| Failure::Other)?;
+        out.extend_from_slice(tag.as_ref());
+        let length = out.len() - begin - HEADER;
+        out[begin + 3..begin + HEADER].copy_from_slice(&(length as u16).to_be_bytes());
         Ok(())
     }
 }

@@ -2,12 +2,11 @@
 
 use super::credential::digest_of;
 use super::ticket::Tickets;
-use super::trust::Verifier;
-use super::{Clock, Credential, Expect, Narrow, TicketKeys, Trust};
+use super::verifier::Verifier;
+use super::{Clock, Credential, Expect, Narrow, TicketKeys, Trust, aside};
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -102,7 +101,7 @@ impl Server {
         config.enable_secret_extraction = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;
-        match tickets.and_then(|keys| Tickets::new(&keys, &settings)) {
+        match tickets.and_then(|keys| Tickets::new(&keys, &settings, clock.clone())) {
             Some(tickets) => {
                 config.ticketer = Arc::new(tickets);
                 config.send_tls13_tickets = 1;
@@ -178,19 +177,9 @@ impl Chooser {
     }
 }
 
-thread_local! {
-    /// The name that the hello asked for which rustls has just read: this interface of rustls tells it nobody else.
-    static ASKED: Cell<Option<Box<str>>> = const { Cell::new(None) };
-}
-
-/// The name that the hello asked for, once, when one was read on this thread since the last call.
-pub(super) fn asked() -> Option<Box<str>> {
-    ASKED.take()
-}
-
 impl ResolvesServerCert for Chooser {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        ASKED.set(hello.server_name().map(Box::from));
+        aside::asks(hello.server_name());
         let number = hello.server_name().map_or(0, |name| self.choose(name.as_bytes()));
         self.keys.get(number).map(|key| key.key().clone())
     }

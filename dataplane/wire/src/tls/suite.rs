@@ -29,7 +29,7 @@ impl Suite {
     /// All of them.
     pub const ALL: [Suite; 3] = [Suite::Aes128Gcm, Suite::Aes256Gcm, Suite::Chacha20Poly1305];
 
-    /// Its name, as [`super::Session::suite`] says it.
+    /// Its name, as [`super::Peer::suite`] says it.
     pub fn name(self) -> &'static str {
         self.rustls().suite().as_str().unwrap_or_default()
     }

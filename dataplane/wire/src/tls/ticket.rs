@@ -2,9 +2,13 @@
 //! each set of settings, so that a ticket is worth nothing under others.
 //!
 //! ```text
-//! nonce 12 │ sealed state … │ tag 16
+//! nonce 12 │ sealed: when it ends 8, state … │ tag 16
 //! ```
+//!
+//! A session is not verified again when it is resumed. So a ticket ends with the first thing that the trust in the client
+//! rests on, and the handshake is then a whole one.
 
+use super::{Clock, aside};
 use crypto::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use crypto::hkdf::{HKDF_SHA256, Salt};
 use crypto::rand::{SecureRandom, SystemRandom};
@@ -33,15 +37,17 @@ pub(super) struct Tickets {
     current: LessSafeKey,
     previous: Option<LessSafeKey>,
     random: SystemRandom,
+    clock: Clock,
 }
 
 impl Tickets {
     /// Tickets of a server whose settings have this digest.
-    pub(super) fn new(keys: &TicketKeys, settings: &[u8; 32]) -> Option<Tickets> {
+    pub(super) fn new(keys: &TicketKeys, settings: &[u8; 32], clock: Clock) -> Option<Tickets> {
         Some(Tickets {
             current: derive(&keys.current, settings)?,
             previous: keys.previous.and_then(|key| derive(&key, settings)),
             random: SystemRandom::new(),
+            clock,
         })
     }
 }
@@ -71,7 +77,7 @@ impl ProducesTickets for Tickets {
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
         let mut nonce = [0; NONCE_LEN];
         self.random.fill(&mut nonce).ok()?;
-        let mut ticket = [&nonce, plain].concat();
+        let mut ticket = [&nonce, &aside::ends_s().to_be_bytes()[..], plain].concat();
         let nonce = Nonce::assume_unique_for_key(nonce);
         let tag = self.current.seal_in_place_separate_tag(nonce, Aad::empty(), &mut ticket[NONCE_LEN..]).ok()?;
         ticket.extend_from_slice(tag.as_ref());
@@ -80,12 +86,19 @@ impl ProducesTickets for Tickets {
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = ticket.split_first_chunk::<NONCE_LEN>()?;
-        std::iter::once(&self.current).chain(&self.previous).find_map(|key| {
+        let opened = std::iter::once(&self.current).chain(&self.previous).find_map(|key| {
             let mut state = sealed.to_vec();
             let nonce = Nonce::assume_unique_for_key(*nonce);
             let length = key.open_in_place(nonce, Aad::empty(), &mut state).ok()?.len();
             state.truncate(length);
             Some(state)
-        })
+        })?;
+        let (ends_s, state) = opened.split_first_chunk()?;
+        let ends_s = u64::from_be_bytes(*ends_s);
+        if self.clock.now_s() > ends_s {
+            return None;
+        }
+        aside::ends(ends_s);
+        Some(state.to_vec())
     }
 }

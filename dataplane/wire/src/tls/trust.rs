@@ -1,18 +1,13 @@
-//! Whom to trust, and the verification of the other end's certificate: chain, usage, time, revocation, then name or identity,
-//! before any byte of the connection is looked at.
+//! Whom to trust: roots, the trust domains that they speak for, and the lists of what they have revoked.
 
-use super::credential::{certificates, digest_of, identity};
-use super::der::Leaf;
-use super::failure::NotExpected;
-use crate::spiffe::{Pattern, SpiffeId};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme};
+use super::credential::{certificates, digest_of};
+use super::der::{Leaf, next_update_s};
+use crate::spiffe::Pattern;
+use rustls::DistinguishedName;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, TrustAnchor, UnixTime};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor};
 use std::sync::Arc;
-use webpki::{CertRevocationList, EndEntityCert, KeyUsage, OwnedCertRevocationList, RevocationOptionsBuilder};
+use webpki::{CertRevocationList, OwnedCertRevocationList};
 
 /// The most roots of one bundle (a system's has some 150).
 const ROOTS: usize = 2000;
@@ -24,11 +19,20 @@ pub struct Trust(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     roots: Vec<TrustAnchor<'static>>,
+    /// When each root ends, Unix seconds.
+    ends_s: Vec<u64>,
     subjects: Vec<DistinguishedName>,
     domains: Vec<String>,
-    lists: Vec<CertRevocationList<'static>>,
-    not_after_s: u64,
+    lists: Vec<List>,
     digest: [u8; 32],
+}
+
+/// What an issuer has revoked.
+#[derive(Debug)]
+pub(super) struct List {
+    pub(super) list: CertRevocationList<'static>,
+    /// When there is another, Unix seconds: after that this one says nothing about who is still well.
+    pub(super) ends_s: u64,
 }
 
 /// Who may be at the other end.
@@ -42,6 +46,8 @@ pub enum Expect {
 
 impl Trust {
     /// Reads bundles of roots and revocation lists, as PEM. Without `domains`, identities of any trust domain count.
+    ///
+    /// A list is enforced for whoever has issued it, as far up the chain as it goes; who has none is not held against any.
     ///
     /// # Errors
     /// What is wrong.
@@ -69,7 +75,7 @@ impl Trust {
         if found.len() > ROOTS {
             return Err(format!("has more than {ROOTS} roots"));
         }
-        let not_after_s = found.iter().filter_map(|root| Leaf::read(root)).map(|root| root.not_after_s).min();
+        let ends_s = found.iter().map(|root| Leaf::read(root).map_or(0, |root| root.not_after_s)).collect();
         let anchors: Result<Vec<TrustAnchor<'static>>, String> = found
             .iter()
             .map(|root| webpki::anchor_from_trusted_cert(root).map(|anchor| anchor.to_owned()))
@@ -80,17 +86,14 @@ impl Trust {
         let mut revoked = Vec::new();
         for pem in lists {
             for list in CertificateRevocationListDer::pem_slice_iter(pem) {
-                let list = list.map_err(|error| format!("the revocation list is no whole PEM: {error}"))?;
-                let list = OwnedCertRevocationList::from_der(&list)
-                    .map_err(|error| format!("the revocation list cannot be used: {error}"))?;
-                revoked.push(CertRevocationList::Owned(list));
+                revoked
+                    .push(List::read(&list.map_err(|error| format!("the revocation list is no whole PEM: {error}"))?)?);
             }
         }
         if !lists.is_empty() && revoked.is_empty() {
             return Err("the revocation file has no list".to_owned());
         }
-        let (lists, not_after_s) = (revoked, not_after_s.unwrap_or(0));
-        Ok(Trust(Arc::new(Inner { roots, subjects, domains, lists, not_after_s, digest })))
+        Ok(Trust(Arc::new(Inner { roots, ends_s, subjects, domains, lists: revoked, digest })))
     }
 
     /// SHA-256 over all that it was made of.
@@ -100,167 +103,48 @@ impl Trust {
 
     /// Unix seconds after which the first of the roots is not valid.
     pub fn not_after_s(&self) -> u64 {
-        self.0.not_after_s
+        self.0.ends_s.iter().copied().min().unwrap_or(0)
+    }
+
+    /// Unix seconds after which the first of the revocation lists is out of date; `None` without lists.
+    pub fn lists_end_s(&self) -> Option<u64> {
+        self.0.lists.iter().map(|list| list.ends_s).min()
+    }
+
+    /// Whether identities of a trust domain count.
+    pub fn speaks_for(&self, domain: &str) -> bool {
+        self.0.domains.is_empty() || self.0.domains.iter().any(|known| known == domain)
+    }
+
+    /// The trust domains whose identities count; empty: of any.
+    pub fn domains(&self) -> &[String] {
+        &self.0.domains
+    }
+
+    pub(super) fn roots(&self) -> &[TrustAnchor<'static>] {
+        &self.0.roots
+    }
+
+    /// When a root ends that [`Trust::roots`] gave.
+    pub(super) fn root_ends_s(&self, root: &TrustAnchor<'_>) -> u64 {
+        let mut all = self.0.roots.iter().zip(&self.0.ends_s);
+        all.find(|(known, _)| *known == root).map_or(0, |(_, ends_s)| *ends_s)
+    }
+
+    pub(super) fn subjects(&self) -> &[DistinguishedName] {
+        &self.0.subjects
+    }
+
+    pub(super) fn lists(&self) -> &[List] {
+        &self.0.lists
     }
 }
 
-/// Verifies the other end, on either side.
-#[derive(Debug)]
-pub(super) struct Verifier {
-    pub(super) provider: Arc<CryptoProvider>,
-    pub(super) trust: Trust,
-    pub(super) expect: Vec<Expect>,
-    /// A client without a certificate is let in.
-    pub(super) optional: bool,
-}
-
-impl Verifier {
-    fn verify(
-        &self,
-        leaf: &CertificateDer<'_>,
-        chain: &[CertificateDer<'_>],
-        now: UnixTime,
-        usage: KeyUsage,
-    ) -> Result<(), Error> {
-        let trust = &self.trust.0;
-        let parsed = EndEntityCert::try_from(leaf).map_err(refused)?;
-        let lists: Vec<&CertRevocationList<'_>> = trust.lists.iter().collect();
-        let revocation = RevocationOptionsBuilder::new(&lists).ok().map(RevocationOptionsBuilder::build);
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        parsed.verify_for_usage(algorithms, &trust.roots, chain, now, usage, revocation, None).map_err(refused)?;
-        if self.is_expected(&parsed, leaf) { Ok(()) } else { Err(self.not_expected()) }
+impl List {
+    fn read(der: &[u8]) -> Result<List, String> {
+        let list = OwnedCertRevocationList::from_der(der)
+            .map_err(|error| format!("the revocation list cannot be used: {error}"))?;
+        let ends_s = next_update_s(der).ok_or("the revocation list does not say when the next one comes")?;
+        Ok(List { list: CertRevocationList::Owned(list), ends_s })
     }
-
-    /// Without an expectation, the roots alone decide; but what has an identity has one of a trusted domain.
-    fn is_expected(&self, parsed: &EndEntityCert<'_>, leaf: &CertificateDer<'_>) -> bool {
-        let identity = trusted_identity(&self.trust, leaf);
-        let is = |expect: &Expect| match expect {
-            Expect::Identity(pattern) => identity.as_ref().is_ok_and(|id| pattern.matches(id.as_str())),
-            Expect::Name(name) => {
-                ServerName::try_from(&**name).is_ok_and(|name| parsed.verify_is_valid_for_subject_name(&name).is_ok())
-            }
-        };
-        match &self.expect[..] {
-            [] if self.trust.0.domains.is_empty() => identity != Err(Identity::Ambiguous),
-            [] => identity.is_ok(),
-            expect => expect.iter().any(is),
-        }
-    }
-
-    fn not_expected(&self) -> Error {
-        let names = !self.expect.is_empty() && self.expect.iter().all(|expect| matches!(expect, Expect::Name(_)));
-        Error::InvalidCertificate(match names {
-            true => CertificateError::NotValidForName,
-            false => return not_expected(),
-        })
-    }
-}
-
-/// Somebody, but not who should be there.
-pub(super) fn not_expected() -> Error {
-    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(NotExpected))))
-}
-
-/// Why a certificate has no identity that counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Identity {
-    /// It has no URI at all.
-    None,
-    /// More than one URI, or one that is no SPIFFE ID.
-    Ambiguous,
-    /// Its trust domain is not among those trusted.
-    OtherDomain,
-}
-
-/// The identity that a verified certificate proves.
-pub(super) fn trusted_identity(trust: &Trust, leaf: &[u8]) -> Result<SpiffeId, Identity> {
-    let leaf = Leaf::read(leaf).ok_or(Identity::Ambiguous)?;
-    if leaf.names(super::der::URI).next().is_none() {
-        return Err(Identity::None);
-    }
-    let identity = identity(&leaf).map_err(|_| Identity::Ambiguous)?;
-    let domains = &trust.0.domains;
-    let trusted = domains.is_empty() || domains.iter().any(|domain| domain == identity.trust_domain());
-    if trusted { Ok(identity) } else { Err(Identity::OtherDomain) }
-}
-
-fn refused(error: webpki::Error) -> Error {
-    use webpki::Error as E;
-    Error::InvalidCertificate(match error {
-        E::CertExpired { .. } => CertificateError::Expired,
-        E::CertNotValidYet { .. } => CertificateError::NotValidYet,
-        E::CertRevoked => CertificateError::Revoked,
-        // An issuer of the same name as a root's, but with another key, is another issuer.
-        E::UnknownIssuer
-        | E::InvalidSignatureForPublicKey
-        | E::PathLenConstraintViolated
-        | E::MaximumPathDepthExceeded => CertificateError::UnknownIssuer,
-        E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => CertificateError::InvalidPurpose,
-        E::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
-        _ => CertificateError::BadEncoding,
-    })
-}
-
-macro_rules! signatures {
-    () => {
-        fn verify_tls12_signature(
-            &self,
-            message: &[u8],
-            certificate: &CertificateDer<'_>,
-            signature: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            let algorithms = &self.provider.signature_verification_algorithms;
-            verify_tls12_signature(message, certificate, signature, algorithms)
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            message: &[u8],
-            certificate: &CertificateDer<'_>,
-            signature: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            let algorithms = &self.provider.signature_verification_algorithms;
-            verify_tls13_signature(message, certificate, signature, algorithms)
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.provider.signature_verification_algorithms.supported_schemes()
-        }
-    };
-}
-
-impl ClientCertVerifier for Verifier {
-    fn client_auth_mandatory(&self) -> bool {
-        !self.optional
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &self.trust.0.subjects
-    }
-
-    fn verify_client_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        chain: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        self.verify(leaf, chain, now, KeyUsage::client_auth()).map(|()| ClientCertVerified::assertion())
-    }
-
-    signatures!();
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        chain: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        self.verify(leaf, chain, now, KeyUsage::server_auth()).map(|()| ServerCertVerified::assertion())
-    }
-
-    signatures!();
 }

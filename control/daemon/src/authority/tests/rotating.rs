@@ -108,7 +108,7 @@ async fn a_change_of_roots_goes_on_after_a_restart_and_on_another_daemon() {
     // The first hears of it when it looks.
     let mut changes = place.authority.changes();
     changes.mark_unchanged();
-    assert!(place.authority.refresh(NOW_MS).await.unwrap());
+    assert_eq!(place.authority.refresh(NOW_MS).await, Ok(2));
     assert!(changes.has_changed().unwrap());
     assert_eq!(place.authority.stage(), Stage::Issuing);
     // What one issues, the other's roots verify.

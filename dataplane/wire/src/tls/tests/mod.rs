@@ -4,12 +4,13 @@ mod elsewhere;
 mod hello;
 mod refusals;
 mod resumption;
+mod revocation;
 mod suite;
 mod support;
 
 use super::*;
-use rustls::SupportedCipherSuite;
 use rustls::crypto::ring::cipher_suite as suites;
+use rustls::{ExtractedSecrets, SupportedCipherSuite};
 use support::*;
 
 const SUITES_13: [SupportedCipherSuite; 3] =
@@ -196,14 +197,57 @@ fn nothing_opens_after_a_record_that_did_not() {
 }
 
 #[test]
+fn rfc5288_3_any_explicit_nonce_will_do() {
+    // Others count from anywhere, or not at all.
+    for Mixed { mut ours, other } in mixed(&SUITES_12[..1]) {
+        let ExtractedSecrets { tx: (sequence, keys), rx } = other.dangerous_extract_secrets().unwrap();
+        let rustls::ConnectionTrafficSecrets::Aes128Gcm { key, iv } = keys else { panic!("another suite") };
+        let mut odd: [u8; 12] = iv.as_ref().try_into().unwrap();
+        odd[4..].copy_from_slice(b"whatever");
+        let keys = rustls::ConnectionTrafficSecrets::Aes128Gcm { key, iv: odd.into() };
+        let mut seal = record::Direction::new_12((sequence, keys)).unwrap();
+        for size in SIZES[..5].iter().chain(&[0, 3]) {
+            let (mut out, bytes) = (Vec::new(), pattern(*size));
+            seal.append(23, std::iter::once(&bytes[..]), &mut out).unwrap();
+            assert!(ours.receive(&out).unwrap().0 == bytes);
+        }
+        drop(rx);
+    }
+}
+
+#[test]
+fn tls12_warnings_end_nothing_but_a_flood_of_them_does() {
+    for Mixed { mut ours, other } in mixed(&SUITES_12[1..]) {
+        let ExtractedSecrets { tx, .. } = other.dangerous_extract_secrets().unwrap();
+        // no_renegotiation (RFC 5246 section 7.2.2)
+        let mut last = Ok(Opened::Nothing);
+        let mut count = 0;
+        while last == Ok(Opened::Nothing) {
+            last = ours.session.open(&mut seal_12(&tx, count, 21, &[1, 100]));
+            count += 1;
+        }
+        assert_eq!((last, count), (Err(Failure::Limit), 33));
+    }
+    for Mixed { mut ours, other } in mixed(&SUITES_12[1..]) {
+        let ExtractedSecrets { tx, .. } = other.dangerous_extract_secrets().unwrap();
+        assert_eq!(ours.session.open(&mut seal_12(&tx, 0, 21, &[2, 40])), Err(Failure::PeerAlert));
+    }
+}
+
+#[test]
 fn tls12_renegotiation_is_refused() {
     // Part of a message, a whole HelloRequest, a hello: rustls would panic at what follows a part.
     for bytes in [&[1, 0][..], &[0, 0, 0, 0], &[1, 0, 0, 2, 3, 3]] {
         for Mixed { mut ours, other } in mixed(&SUITES_12[1..]) {
-            let tx = other.dangerous_extract_secrets().unwrap().tx;
+            let ExtractedSecrets { tx, rx } = other.dangerous_extract_secrets().unwrap();
             assert_eq!(ours.session.open(&mut seal_12(&tx, 0, 23, b"data")), Ok(Opened::Data(5..9)));
             assert_eq!(ours.session.open(&mut seal_12(&tx, 1, 22, bytes)), Err(Failure::BadRecord));
-            ours.session.alert(Failure::BadRecord, &mut Vec::new());
+            assert!(ours.session.open(&mut seal_12(&tx, 2, 23, b"more")).is_err(), "nothing opens any more");
+            // The other end is told: a fatal alert, unexpected_message.
+            let mut out = Vec::new();
+            ours.session.alert(Failure::BadRecord, &mut out);
+            assert_eq!(record::Direction::new_12(rx).unwrap().open(&mut out), Ok((21, 5..7)));
+            assert_eq!(out[5..7], [2, 10]);
         }
     }
 }

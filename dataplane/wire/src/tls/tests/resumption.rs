@@ -73,35 +73,123 @@ fn tickets_end_with_their_key_and_the_settings() {
     assert!(!resumed(&server, &Client::new(ca.client()).unwrap()));
 }
 
+/// When the night is over.
+const NEXT: Day = (2025, 1, 2);
+
+/// A handshake an hour before midnight and one a minute after it, when every ticket is still good by itself: whether that
+/// one resumes, or why each end fails. `change`: what the server is meanwhile.
+fn overnight(
+    server: &ServerSettings,
+    client: ClientSettings,
+    change: impl FnOnce(&mut ServerSettings),
+) -> Result<bool, (Option<Failure>, Option<Failure>)> {
+    let clocks = [server.clock.clone(), client.clock.clone()];
+    clocks.iter().for_each(|clock| clock.set(NOW_S + DAY_S - 3600));
+    let client = Client::new(client).unwrap();
+    first(server, &client);
+    clocks.iter().for_each(|clock| clock.set(NOW_S + DAY_S + 60));
+    let mut server = server.clone();
+    change(&mut server);
+    let pair = shake(&Server::new(server).unwrap(), &client);
+    match pair.failures() {
+        (None, None) => Ok(pair.client.session.peer().resumed),
+        failures => Err(failures),
+    }
+}
+
 #[test]
-fn who_has_expired_meanwhile_does_not_resume() {
-    let ca = Ca::new("ca");
-    let brief = |name: SanType| {
-        ca.issue(|params| {
-            params.not_after = date_time_ymd(2025, 1, 2);
-            params.subject_alt_names = vec![name];
+fn a_session_ends_with_the_first_thing_that_the_trust_in_its_client_rests_on() {
+    let root = Ca::new("root");
+    let run = |shown: &Pems, trust: Trust| {
+        let (mut server, mut client) = (settings(&root), root.client());
+        client.certificate = Some(shown.credential());
+        server.trust = Some(trust);
+        overnight(&server, client, |_| {})
+    };
+    let lasting = root.numbered(1);
+    assert_eq!(run(&lasting, root.trust(&[])), Ok(true));
+    let expired = Err((Some(Failure::Expired), None));
+    let leaf = root.issue(|params| params.not_after = date_time_ymd(2025, 1, 2));
+    assert_eq!(run(&leaf, root.trust(&[])), expired);
+    assert_eq!(run(&root.between("between", 1, NEXT).numbered(1), root.trust(&[])), expired);
+    let brief = Ca::until("brief", NEXT);
+    assert_eq!(run(&brief.numbered(1), brief.trust(&[])), expired);
+    let with = |list: String| Trust::from_pem(&[root.pem.as_bytes()], Vec::new(), &[list.as_bytes()]).unwrap();
+    assert_eq!(run(&lasting, with(root.list(&[2], NEXT))), Err((Some(Failure::RevocationUnknown), None)));
+    assert_eq!(run(&lasting, with(root.list(&[2], (2026, 1, 1)))), Ok(true));
+    // Another issuer's list ends for others, whatever that one's name.
+    for other in ["other", "root"] {
+        assert_eq!(run(&lasting, with(Ca::new(other).list(&[2], NEXT))), Ok(true));
+    }
+}
+
+#[test]
+fn a_session_ends_with_the_first_thing_that_the_trust_in_its_server_rests_on() {
+    let root = Ca::new("root");
+    let run = |served: &Pems, trust: &Trust, then: Option<&Pems>| {
+        let (mut server, mut client) = (settings(&root), root.client());
+        server.certificates = vec![served.credential()];
+        client.trust = trust.clone();
+        overnight(&server, client, |server| {
+            then.into_iter().for_each(|pems| server.certificates = vec![pems.credential()]);
         })
     };
-    let shown = brief(SanType::URI("spiffe://example.org/a".try_into().unwrap()));
-    let served = brief(SanType::DnsName("a.example".try_into().unwrap()));
-    // An hour before, and a minute after: the ticket is still good.
-    let (before, after) = (NOW_S + DAY_S - 3600, NOW_S + DAY_S + 60);
-    let run = |served: Option<&Pems>, shown: Option<&Pems>| {
-        let (mut server, mut client) = (settings(&ca), ca.client());
-        served.into_iter().for_each(|pems| server.certificates = vec![pems.credential()]);
-        client.certificate = shown.map(Pems::credential);
-        server.clock.set(before);
-        client.clock.set(before);
-        let (clocks, client) = ([server.clock.clone(), client.clock.clone()], Client::new(client).unwrap());
-        first(&server, &client);
-        clocks.iter().for_each(|clock| clock.set(after));
-        let mut pair = shake(&Server::new(server).unwrap(), &client);
-        (pair.failures(), pair.client.receive(&[]).err())
-    };
-    assert_eq!(run(None, None), ((None, None), None));
-    let ((server, _), told) = run(None, Some(&shown));
-    assert_eq!((server, told), (Some(Failure::Expired), Some(Failure::PeerAlert)));
-    assert_eq!(run(Some(&served), None).0.1, Some(Failure::Expired));
+    let (lasting, brief) = (root.numbered(1), Ca::until("brief", NEXT));
+    let leaf = root.issue(|params| {
+        params.not_after = date_time_ymd(2025, 1, 2);
+        params.subject_alt_names = vec![SanType::DnsName("a.example".try_into().unwrap())];
+    });
+    let between = root.between("between", 1, NEXT).numbered(1);
+    let both = Trust::from_pem(&[root.pem.as_bytes(), brief.pem.as_bytes()], Vec::new(), &[]).unwrap();
+    let list = root.list(&[2], NEXT);
+    let listed = Trust::from_pem(&[root.pem.as_bytes()], Vec::new(), &[list.as_bytes()]).unwrap();
+    assert_eq!(run(&lasting, &both, None), Ok(true));
+    for served in [&leaf, &between, &brief.numbered(1)] {
+        assert_eq!(run(served, &both, None), Err((Some(Failure::PeerAlert), Some(Failure::Expired))));
+        // Renewed meanwhile: verified again, and well.
+        assert_eq!(run(served, &both, Some(&lasting)), Ok(false));
+    }
+    assert_eq!(run(&lasting, &listed, None), Err((Some(Failure::PeerAlert), Some(Failure::RevocationUnknown))));
+}
+
+#[test]
+fn what_a_session_rests_on_is_handed_on_with_its_tickets() {
+    // Resumed before midnight: the ticket of that session ends no later.
+    let root = Ca::new("root");
+    let (mut server, mut client) = (settings(&root), root.client());
+    client.certificate = Some(root.between("between", 1, NEXT).numbered(1).credential());
+    let clocks = [server.clock.clone(), client.clock.clone()];
+    let set = |at_s: u64| clocks.iter().for_each(|clock| clock.set(at_s));
+    set(NOW_S + DAY_S - 3600);
+    let client = Client::new(client).unwrap();
+    first(&server, &client);
+    assert!(resumed(&server, &client));
+    // The ticket of the first session is used up: what follows is the second's.
+    server.tickets = Some(KEYS);
+    set(NOW_S + DAY_S);
+    assert!(resumed(&server, &client), "the last second counts");
+    set(NOW_S + DAY_S + 1);
+    assert_eq!(shake(&Server::new(server).unwrap(), &client).server.failure(), Some(Failure::Expired));
+}
+
+#[test]
+fn a_ticket_that_comes_late_is_worth_no_more() {
+    let root = Ca::new("root");
+    let (mut server, client) = (settings(&root), root.client());
+    server.certificates = vec![root.between("between", 1, NEXT).numbered(1).credential()];
+    let clocks = [server.clock.clone(), client.clock.clone()];
+    let set = |at_s: u64| clocks.iter().for_each(|clock| clock.set(at_s));
+    set(NOW_S + DAY_S - 3600);
+    let client = Client::new(client).unwrap();
+    first(&server, &client);
+    let mut slow = shake(&Server::new(server.clone()).unwrap(), &client);
+    assert!(slow.client.session.peer().resumed);
+    set(NOW_S + DAY_S + 60);
+    server.certificates = vec![root.numbered(1).credential()];
+    // Forgets what has ended, and remembers nothing new.
+    drop(Session::connect(&client));
+    assert_eq!(slow.client.receive(&[]), Ok((Vec::new(), Opened::Nothing)));
+    assert!(!resumed(&server, &client));
 }
 
 #[test]

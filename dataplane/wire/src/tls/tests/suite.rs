@@ -21,7 +21,10 @@ fn an_end_of_one_suite_agrees_on_no_other() {
             pair.assert_done();
             pair.talk(b"hello");
             assert_eq!(pair.client.session.peer().version, "TLSv1.3");
-            assert_eq!((pair.client.session.suite(), pair.server.session.suite()), (suite.name(), suite.name()));
+            assert_eq!(
+                (pair.client.session.peer().suite, pair.server.session.peer().suite),
+                (suite.name(), suite.name())
+            );
         }
     }
     let pair = shake(&server(only(Suite::Aes128Gcm)), &client(only(Suite::Aes256Gcm)));
@@ -33,7 +36,7 @@ fn an_end_of_one_suite_agrees_on_no_other() {
 #[test]
 fn a_session_of_tls12_names_its_suite() {
     let mixed = mixed(&SUITES_12[..1]);
-    assert_eq!(mixed[0].ours.session.suite(), "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256");
+    assert_eq!(mixed[0].ours.session.peer().suite, "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256");
 }
 
 #[test]

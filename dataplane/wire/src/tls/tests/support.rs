@@ -18,7 +18,12 @@ pub(super) const DAY_S: u64 = 86_400;
 pub(super) struct Ca {
     issuer: Issuer<'static, KeyPair>,
     pub(super) pem: String,
+    /// What goes behind a leaf: its own certificate, where it is no root.
+    chain: String,
 }
+
+/// A year, a month, a day.
+pub(super) type Day = (i32, u8, u8);
 
 /// A chain and its key, as PEM.
 #[derive(Clone)]
@@ -40,13 +45,32 @@ impl Pems {
 
 impl Ca {
     pub(super) fn new(name: &str) -> Ca {
+        Ca::until(name, (2035, 1, 1))
+    }
+
+    /// A root that ends on a day.
+    pub(super) fn until(name: &str, end: Day) -> Ca {
+        let (params, key) = Ca::parameters(name, end);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Ca { issuer: Issuer::new(params, key), pem, chain: String::new() }
+    }
+
+    /// One between this one and leaves.
+    pub(super) fn between(&self, name: &str, serial: u64, end: Day) -> Ca {
+        let (mut params, key) = Ca::parameters(name, end);
+        params.serial_number = Some(SerialNumber::from(serial));
+        let pem = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let chain = format!("{pem}{}", self.chain);
+        Ca { issuer: Issuer::new(params, key), pem, chain }
+    }
+
+    fn parameters(name: &str, end: Day) -> (CertificateParams, KeyPair) {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Ca { issuer: Issuer::new(params, key), pem }
+        (params.not_before, params.not_after) = (date_time_ymd(2024, 1, 1), date_time_ymd(end.0, end.1, end.2));
+        (params, KeyPair::generate().unwrap())
     }
 
     /// A leaf for both usages, valid in 2024 and 2025, changed as said.
@@ -57,7 +81,7 @@ impl Ca {
         params.extended_key_usages = vec![Usage::ServerAuth, Usage::ClientAuth];
         change(&mut params);
         let key = KeyPair::generate().unwrap();
-        let chain = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let chain = params.signed_by(&key, &self.issuer).unwrap().pem() + &self.chain;
         Pems { chain, key: key.serialize_pem() }
     }
 
@@ -84,21 +108,35 @@ impl Ca {
     }
 
     pub(super) fn revoking(&self, serial: u64) -> String {
-        let revoked = RevokedCertParams {
-            serial_number: SerialNumber::from(serial),
+        self.list(&[serial], (2026, 6, 1))
+    }
+
+    /// A list of what it has revoked, good until a day.
+    pub(super) fn list(&self, serials: &[u64], end: Day) -> String {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(2024, 6, 1),
             reason_code: None,
             invalidity_date: None,
         };
         let params = CertificateRevocationListParams {
             this_update: date_time_ymd(2024, 6, 1),
-            next_update: date_time_ymd(2026, 6, 1),
+            next_update: date_time_ymd(end.0, end.1, end.2),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
-            revoked_certs: vec![revoked],
+            revoked_certs: serials.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
         params.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
+    /// An identity, and a name, in a certificate of this number.
+    pub(super) fn numbered(&self, serial: u64) -> Pems {
+        self.issue(|params| {
+            params.serial_number = Some(SerialNumber::from(serial));
+            let uri = SanType::URI("spiffe://example.org/a".try_into().unwrap());
+            params.subject_alt_names = vec![uri, SanType::DnsName("a.example".try_into().unwrap())];
+        })
     }
 
     pub(super) fn trust(&self, domains: &[&str]) -> Trust {
