@@ -28,6 +28,7 @@ const IDENTITIES: &[Option<&str>] = &[
     Some("spiffe://shop/ns/web/sa/web"),
     Some("spiffe://shop/ns/web/sa/other"),
     Some("spiffe://shop/ns/webx/sa/web"),
+    Some("spiffe://shop/ns/web/more/sa/web"),
     Some("spiffe://shop/ns/web"),
     Some("spiffe://shop/x"),
     Some("spiffe://bank/ns/web/sa/web"),
