@@ -162,8 +162,8 @@ pub async fn certificates(
         chains_to: chains_to.to_owned(),
     };
     let mut lines = Vec::new();
-    for (id, not_after_ms) in daemon.authority.roots() {
-        lines.push(line("mesh", "root", &format!("Ringway root {id}"), not_after_ms, &id));
+    for (id, subject, not_after_ms) in daemon.authority.roots() {
+        lines.push(line("mesh", "root", &subject, not_after_ms, &id));
     }
     for proxy in daemon.authority.proxies().await? {
         let Some(certificate) = proxy.in_use() else { continue };
