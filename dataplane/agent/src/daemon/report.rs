@@ -144,6 +144,7 @@ pub(super) fn certificates(state: &State) -> Vec<pb::HeldCertificate> {
         kind: match certificate.kind {
             CertificateKind::Own => "own".to_owned(),
             CertificateKind::Trust => "trust".to_owned(),
+            CertificateKind::Revocations => "revocations".to_owned(),
         },
         subject: certificate.subject.to_string(),
         not_after_ms: certificate.not_after_s.saturating_mul(1000),
