@@ -95,7 +95,7 @@ async fn put_in_force(daemon: &Daemon, push: Push) -> Result<Done, Refusal> {
     let now = daemon.in_force().borrow().clone();
     let number = now.as_ref().map_or(0, |now| now.version.number);
     let stays = |outcome: Outcome, line: String, findings: Vec<String>| Ok(Done { number, outcome, line, findings });
-    let mesh = match documents::read(&push.document, &push.file) {
+    let mesh = match documents::read(push.document.clone(), push.file).await {
         Ok(mesh) => mesh,
         Err(findings) => {
             return stays(Outcome::Refused, "the document is refused; nothing has changed".to_owned(), findings);

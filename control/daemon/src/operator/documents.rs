@@ -1,6 +1,6 @@
 //! Documents: checked, compared, shown.
 
-use super::difference;
+use super::{difference, judge};
 use crate::authority::Refusal;
 use crate::state::Daemon;
 use crate::store::documents::Version;
@@ -12,14 +12,20 @@ const MOST_LISTED: u32 = 10_000;
 /// When nobody says how many.
 const USUAL_LISTED: u32 = 20;
 
-/// Reads and checks a document.
+/// Reads and checks a document, and has it judged as proxies will. Large ones take a while: it is a thread of its own.
 ///
 /// # Errors
 /// One line a finding.
-pub(super) fn read(text: &str, file: &str) -> Result<Mesh, Vec<String>> {
+pub(super) async fn read(text: String, file: String) -> Result<Mesh, Vec<String>> {
     let file: String = file.chars().filter(|c| !c.is_control()).take(4096).collect();
-    let file = if file.is_empty() { "mesh.yaml" } else { &file };
-    api::mesh::load(text, file).map_err(|findings| findings.iter().map(ToString::to_string).collect())
+    let file = if file.is_empty() { "mesh.yaml".to_owned() } else { file };
+    let read = tokio::task::spawn_blocking(move || {
+        let told = |findings: Vec<api::Finding>| findings.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let mesh = api::mesh::load(&text, &file).map_err(told)?;
+        let refused = judge::refused(&mesh, &file);
+        if refused.is_empty() { Ok(mesh) } else { Err(refused) }
+    });
+    read.await.unwrap_or_else(|_| Err(vec!["the document could not be read: this is the daemon's fault".to_owned()]))
 }
 
 /// What a push of this document would change.
@@ -31,7 +37,7 @@ pub(super) async fn plan(daemon: &Daemon, request: pb::PlanRequest) -> Result<pb
         Some(now) => daemon.store.document(&now.version).await?,
         None => String::new(),
     };
-    let mesh = match read(&document, &file) {
+    let mesh = match read(document.clone(), file).await {
         Ok(mesh) => mesh,
         Err(findings) => return Ok(pb::Planned { findings, base, base_document, ..pb::Planned::default() }),
     };

@@ -5,6 +5,7 @@ mod apply;
 mod difference;
 mod documents;
 mod endpoints;
+mod judge;
 mod status;
 
 #[cfg(test)]
@@ -55,7 +56,7 @@ impl Operator for Service {
     async fn check(&self, request: Request<pb::CheckRequest>) -> Answer<pb::Findings> {
         self.who(&request, Role::Read).await?;
         let pb::CheckRequest { document, file } = request.into_inner();
-        let lines = documents::read(&document, &file).err().unwrap_or_default();
+        let lines = documents::read(document, file).await.err().unwrap_or_default();
         Ok(Response::new(pb::Findings { lines }))
     }
 
@@ -101,7 +102,8 @@ impl Operator for Service {
 
     async fn explain(&self, request: Request<pb::ExplainRequest>) -> Answer<pb::Text> {
         self.who(&request, Role::Read).await?;
-        Err(Status::unimplemented("explaining is not supported yet"))
+        let text = judge::explain(&self.0, request.into_inner())?;
+        Ok(Response::new(pb::Text { text }))
     }
 
     async fn top(&self, request: Request<pb::TopRequest>) -> Answer<Self::TopStream> {

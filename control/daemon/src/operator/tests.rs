@@ -1,7 +1,7 @@
 //! Pushes, as operators see them: checked, compared, refused, taken by proxies, rolled back; and what nobody may do.
 
 use super::difference::between;
-use super::documents::read;
+use super::judge;
 use crate::server::tests::{Running, session, within};
 use crate::snapshot::Kind;
 use crate::state::{Daemon, now_ms};
@@ -35,7 +35,7 @@ services:
 ";
 
 fn good(text: &str) -> Mesh {
-    read(text, "mesh.yaml").unwrap_or_else(|findings| panic!("{findings:#?}"))
+    api::mesh::load(text, "mesh.yaml").unwrap_or_else(|findings| panic!("{findings:#?}"))
 }
 
 /// The local administrator, who may do everything.
@@ -331,6 +331,48 @@ async fn who_may_only_look_changes_nothing() {
         OperatorClient::new(channel).status(pb::StatusRequest {}).await.unwrap_err().code(),
         Code::Unauthenticated
     );
+}
+
+#[tokio::test]
+async fn what_a_proxy_would_do_is_explained() {
+    let running = Running::start().await;
+    let mut client = admin(&running).await;
+    let ask = |group: &str, url: &str, identity: &str| pb::ExplainRequest {
+        group: group.to_owned(),
+        url: url.to_owned(),
+        identity: identity.to_owned(),
+        source: "10.0.0.1".to_owned(),
+        ..pb::ExplainRequest::default()
+    };
+    let early = client.explain(ask("edge", "http://a:82/cart/1", "")).await.unwrap_err();
+    assert_eq!(early.code(), Code::FailedPrecondition);
+    let rule = "allow: [ { name: edge, identity: 'spiffe://mesh/group/edge' } ]";
+    let document = MESH.replace("allow: [ { name: all, source: 127.0.0.1 } ]", rule);
+    assert_eq!(outcome(&mut client, push(&document)).await.0, Outcome::Applied);
+    let text = client.explain(ask("edge", "http://a:82/cart/1", "")).await.unwrap().into_inner().text;
+    assert!(text.contains("route cart") && text.contains("forward to cart"), "{text}");
+    let mut explained =
+        async |identity: &str| client.explain(ask("cart", "https://a:80/", identity)).await.unwrap().into_inner().text;
+    assert!(explained("spiffe://mesh/group/edge").await.contains("forward to app"));
+    assert!(explained("spiffe://mesh/group/other").await.contains("403"));
+    for (group, url, code) in
+        [("none", "http://a/", Code::NotFound), ("edge", "a", Code::InvalidArgument), ("edge", "http://a:9/", Code::Ok)]
+    {
+        let answer = client.explain(ask(group, url, "")).await;
+        assert_eq!(answer.map_or_else(|status| status.code(), |_| Code::Ok), code, "{group} {url}");
+    }
+}
+
+#[test]
+fn what_proxies_would_refuse_is_told_before_they_are_asked() {
+    let mut mesh = good(MESH);
+    assert!(judge::refused(&mesh, "mesh.yaml").is_empty());
+    // The language refuses it too; a proxy is asked all the same, as one day it may know better.
+    let api::Protocol::Http(http) = &mut mesh.groups[1].listeners[0].protocol else { panic!("{mesh:?}") };
+    http.hosts[0].routes[0].matches.path = Some(api::PathMatch::Regex("(".to_owned()));
+    let refused = judge::refused(&mesh, "mesh.yaml");
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert!(refused[0].starts_with("mesh.yaml:1:1: group `edge`: route/web: "), "{refused:?}");
 }
 
 fn joined(group: &str, identity: &str) -> crate::authority::Proxy {
