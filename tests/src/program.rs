@@ -21,6 +21,17 @@ pub fn build() -> &'static Path {
     })
 }
 
+/// The `ringwayd` program: what `RINGWAYD_BIN` names, or beside `ringway`.
+///
+/// # Panics
+/// It does not build.
+pub fn build_daemon() -> PathBuf {
+    match std::env::var_os("RINGWAYD_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => build().with_file_name("ringwayd"),
+    }
+}
+
 fn build_beside_us() -> PathBuf {
     let own = std::env::current_exe().expect("own path");
     // target/PROFILE/demo, or target/PROFILE/deps/test-hash.
@@ -33,7 +44,7 @@ fn build_beside_us() -> PathBuf {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // All packages and a test: so cargo chooses the features of dependencies as in `cargo test --workspace`, and
     // nothing is compiled twice.
-    command.args(["build", "--workspace", "--bin", "ringway", "--test", "house", "--target-dir"]);
+    command.args(["build", "--workspace", "--bin", "ringway", "--bin", "ringwayd", "--test", "house", "--target-dir"]);
     command.arg(target).current_dir(workspace());
     if is_test {
         command.arg("--quiet");

@@ -1,0 +1,5 @@
+//! A mesh of real processes: `ringwayd`, proxies that join it, services behind them, and an operator who pushes.
+
+mod hops;
+mod restarts;
+mod running;
