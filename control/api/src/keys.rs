@@ -37,6 +37,25 @@ impl<'t> Keys<'t> {
         Some(Keys { at: node.at, entries })
     }
 
+    /// As [`Keys::open`]; keys that stand elsewhere in the language have their own message, which says where.
+    pub(crate) fn open_but(
+        node: &'t Node,
+        words: &Words,
+        elsewhere: &[(&str, &str)],
+        findings: &mut Findings,
+    ) -> Option<Keys<'t>> {
+        let Value::Map(entries) = &node.value else {
+            return Keys::open(node, words, findings);
+        };
+        for entry in entries {
+            match elsewhere.iter().find(|(key, _)| *key == entry.key) {
+                Some((key, why)) => findings.add(entry.at, format!("`{key}` {why}")),
+                None => check_key(entry, words, findings),
+            }
+        }
+        Some(Keys { at: node.at, entries })
+    }
+
     /// The value of a key; `None` if it is absent. A key without a value is a finding.
     pub(crate) fn node(&self, key: &str, findings: &mut Findings) -> Option<&'t Node> {
         let entry = self.entries.iter().find(|e| e.key == key)?;

@@ -4,12 +4,17 @@
 //! All errors of a document are found in one go, each with line, column and what would be right.
 #![forbid(unsafe_code)]
 
+mod canonical;
 mod finding;
 mod keys;
+pub mod mesh;
 mod model;
+pub mod pb;
 mod process;
 mod read;
 mod resources;
+pub mod settings;
+pub mod token;
 mod translate;
 mod tree;
 mod values;
@@ -23,7 +28,8 @@ pub use finding::Finding;
 pub use model::*;
 pub use process::{Process, process};
 pub use prost;
-pub use resources::Resources;
+pub use resources::{Packed, Resources};
+pub use tonic;
 pub use translate::{address::read as read_address, translate};
 
 /// Reads and checks a document. `file` is only the name that findings carry, and the place that relative paths

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 /// One whole configuration file.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Document {
     /// In the file's order.
     pub listeners: Vec<Listener>,
@@ -20,6 +20,19 @@ pub struct Document {
     pub cores: Cores,
     /// Who this proxy is.
     pub identity: Option<Identity>,
+    /// Where the rest comes from; then there are no listeners and services here.
+    pub daemon: Option<Daemon>,
+}
+
+/// `daemon`: the control daemon that a proxy takes its configuration and its certificate from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Daemon {
+    /// `host:port`, none twice; empty: those that the token or the last certificate named.
+    pub addresses: Vec<String>,
+    /// The file of the token to join with; a proxy that has joined needs none.
+    pub token: Option<String>,
+    /// The folder of the proxy's key, certificates and last good configuration.
+    pub state: String,
 }
 
 /// Where something listens, or is reached: an IP address with a port, or the path of a unix socket.
@@ -50,29 +63,45 @@ pub struct Listener {
     pub proxy_protocol: Option<Vec<Network>>,
 }
 
-/// `identity`: who this proxy is, by files.
+/// `identity`: who this proxy is; in a mesh, who it became when it joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Its certificate chain and key.
-    pub pair: KeyPair,
+    pub credential: Credential,
     /// Whose identities count.
     pub trust: Trust,
 }
 
-/// The files of a certificate chain and of its key, PEM.
+/// A certificate chain and its key: where they come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyPair {
-    /// The chain, the leaf first.
-    pub certificate: String,
-    /// The leaf's key.
-    pub key: String,
+pub enum Credential {
+    /// Files, PEM.
+    Files {
+        /// The chain, the leaf first.
+        certificate: String,
+        /// The leaf's key.
+        key: String,
+    },
+    /// What the daemon keeps under this name for a group.
+    Secret(String),
+    /// What the daemon issued when the proxy joined.
+    Joined,
 }
 
 /// `trust`: whose certificates count.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trust {
+pub enum Trust {
+    /// Roots by files.
+    Files(Roots),
+    /// The mesh's own, in its trust domain, as the daemon says.
+    Mesh,
+}
+
+/// Roots by files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roots {
     /// Files of root certificates, PEM; never empty.
-    pub roots: Vec<String>,
+    pub files: Vec<String>,
     /// Trust domains that they speak for; any if empty.
     pub domains: Vec<String>,
     /// A file of revocation lists, PEM.
@@ -83,7 +112,7 @@ pub struct Trust {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerTls {
     /// Chosen by SNI, the first is the default. Never empty.
-    pub certificates: Vec<KeyPair>,
+    pub certificates: Vec<Credential>,
     /// Whether clients show certificates.
     pub clients: Clients,
     /// Whose certificates count; there unless `clients` is none.
@@ -116,7 +145,7 @@ pub struct ServiceTls {
     /// The name to ask for.
     pub sni: Option<String>,
     /// What is shown when asked for: the proxy's own identity.
-    pub pair: Option<KeyPair>,
+    pub shown: Option<Credential>,
 }
 
 /// Who answers for a service.
@@ -466,13 +495,22 @@ impl ProxyVersion {
     }
 }
 
-/// Where a service runs: by address or by DNS name, not both.
+/// Where a service runs: by address or by DNS name, not both. In a mesh, where the daemon says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Endpoints {
     /// Known addresses.
     Addresses(Vec<Endpoint<Address>>),
     /// Names that are resolved again as their TTL says.
     Names(Vec<Endpoint<DnsName>>),
+    /// The proxies of a group, as they come and go; in a mesh alone.
+    Group {
+        /// The group.
+        group: String,
+        /// The listener of it that takes the service's traffic.
+        listener: String,
+    },
+    /// What operators set; in a mesh alone.
+    Set,
 }
 
 /// One endpoint.

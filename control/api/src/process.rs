@@ -12,7 +12,7 @@ use envoy_types::pb::{
 };
 
 use crate::{
-    model::{AccessLog, Address, Cores, Document, LogFormat},
+    model::{AccessLog, Address, Cores, Daemon, Document, LogFormat},
     translate::address,
     xds,
 };
@@ -30,6 +30,8 @@ pub struct Process {
     pub drain_timeout: Duration,
     /// Where requests are logged.
     pub access_log: Option<AccessLog>,
+    /// Where the plan comes from; the file alone if absent.
+    pub daemon: Option<Daemon>,
 }
 
 impl From<&Document> for Process {
@@ -40,6 +42,7 @@ impl From<&Document> for Process {
             connections: document.limits.connections,
             drain_timeout: document.limits.drain_timeout,
             access_log: document.access_log.clone(),
+            daemon: document.daemon.clone(),
         }
     }
 }
@@ -65,6 +68,7 @@ pub fn process(bootstrap: &Bootstrap) -> Result<Process, String> {
         connections: u32::try_from(connections).map_err(|_| "connections: too large".to_owned())?,
         drain_timeout: Duration::from_millis(drain_ms),
         access_log: ours.and_then(|f| f.get("access_log")).map(read_access_log).transpose()?,
+        daemon: ours.and_then(|f| f.get("daemon")).map(read_daemon).transpose()?,
     })
 }
 
@@ -79,6 +83,15 @@ pub(crate) fn bootstrap(process: &Process) -> Bootstrap {
         fields.insert(
             "access_log".to_owned(),
             structure([("path", text(&log.path)), ("format", text(log.format.word()))]),
+        );
+    }
+    if let Some(daemon) = &process.daemon {
+        let addresses = ListValue { values: daemon.addresses.iter().map(|address| text(address)).collect() };
+        let token = text(daemon.token.as_deref().unwrap_or_default());
+        let addresses = value(Kind::ListValue(addresses));
+        fields.insert(
+            "daemon".to_owned(),
+            structure([("addresses", addresses), ("token", token), ("state", text(&daemon.state))]),
         );
     }
     let ours = value(Kind::StructValue(Struct { fields }));
@@ -120,11 +133,21 @@ fn read_cores(from: &Value) -> Result<Cores, String> {
     }
 }
 
-fn read_access_log(from: &Value) -> Result<AccessLog, String> {
-    let word = |key: &str| match fields(from).and_then(|f| f.get(key)).and_then(|v| v.kind.as_ref()) {
-        Some(Kind::StringValue(s)) => Ok(s.clone()),
-        _ => Err(format!("access_log.{key}: a text is wanted")),
+fn read_daemon(from: &Value) -> Result<Daemon, String> {
+    let field = |key: &str| fields(from).and_then(|f| f.get(key));
+    let word = |key: &str| field(key).and_then(written).ok_or_else(|| format!("daemon.{key}: a text is wanted"));
+    let wrong = || "daemon.addresses: a list of texts is wanted".to_owned();
+    let addresses = match field("addresses").and_then(|v| v.kind.as_ref()) {
+        Some(Kind::ListValue(list)) => list.values.iter().map(written).collect::<Option<_>>().ok_or_else(wrong)?,
+        _ => return Err(wrong()),
     };
+    let token = Some(word("token")?).filter(|token| !token.is_empty());
+    Ok(Daemon { addresses, token, state: word("state")? })
+}
+
+fn read_access_log(from: &Value) -> Result<AccessLog, String> {
+    let field = |key: &str| fields(from).and_then(|f| f.get(key));
+    let word = |key: &str| field(key).and_then(written).ok_or_else(|| format!("access_log.{key}: a text is wanted"));
     let format = match word("format")?.as_str() {
         "json" => LogFormat::Json,
         "text" => LogFormat::Text,
@@ -136,6 +159,13 @@ fn read_access_log(from: &Value) -> Result<AccessLog, String> {
 fn fields(of: &Value) -> Option<&HashMap<String, Value>> {
     match of.kind.as_ref() {
         Some(Kind::StructValue(s)) => Some(&s.fields),
+        _ => None,
+    }
+}
+
+fn written(of: &Value) -> Option<String> {
+    match of.kind.as_ref() {
+        Some(Kind::StringValue(text)) => Some(text.clone()),
         _ => None,
     }
 }

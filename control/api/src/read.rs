@@ -2,7 +2,9 @@
 //! must agree with something else is checked as soon as both are known, so that each finding has its position.
 
 mod cors;
+mod daemon;
 mod listener;
+mod mesh;
 mod passthrough;
 mod policy;
 mod process;
@@ -24,20 +26,28 @@ use crate::{
 
 const DOCUMENT: Words = Words {
     what: "the document",
-    known: &["identity", "listeners", "services", "limits", "admin", "access-log", "cores"],
-    later: &["daemon", "trust-domain", "groups", "tls", "deny", "allow", "quota", "cors"],
+    known: &["identity", "listeners", "services", "limits", "admin", "access-log", "cores", "daemon"],
+    later: &["tls", "deny", "allow", "quota", "cors"],
 };
+
+pub(crate) use mesh::mesh;
 
 /// What is known everywhere in a document.
 struct Scope<'t> {
     /// The file's name: relative paths start at its directory.
     file: &'t str,
-    /// All services, readable or not.
+    /// The services, readable or not; of a group, its own.
     services: &'t [Entry],
-    /// Their names.
+    /// The services that all groups of a mesh share.
+    shared: &'t [Entry],
+    /// The names of `services`.
     names: HashSet<&'t str>,
+    /// The names of `shared`.
+    shared_names: Option<&'t HashSet<&'t str>>,
     /// Who this proxy is.
     identity: Option<Identity>,
+    /// The groups, where the document is a mesh's.
+    mesh: Option<&'t mesh::Groups<'t>>,
     /// Clients of the listener that is being read may show certificates.
     identities: Cell<bool>,
     /// It has `cors`.
@@ -48,8 +58,13 @@ struct Scope<'t> {
 
 /// Reads a whole document. What could not be read is left out, and has left a finding.
 pub(crate) fn document(root: &Node, file: &str, findings: &mut Findings) -> Option<Document> {
-    let keys = Keys::open(root, &DOCUMENT, findings)?;
-    keys.need(&["listeners"], "a document", findings);
+    let of_a_mesh = "belongs in the daemon's document, which `ringwayctl apply` takes";
+    let elsewhere = [("trust-domain", of_a_mesh), ("groups", of_a_mesh)];
+    let keys = Keys::open_but(root, &DOCUMENT, &elsewhere, findings)?;
+    let daemon = daemon::daemon(&keys, file, findings);
+    if keys.at("daemon").is_none() {
+        keys.need(&["listeners"], "a document", findings);
+    }
     let services = keys.node("services", findings);
     let services = services.map_or(&[][..], |n| keys::entries(n, "`services`", findings));
     let names = services.iter().map(|s| s.key.as_str()).collect();
@@ -57,8 +72,11 @@ pub(crate) fn document(root: &Node, file: &str, findings: &mut Findings) -> Opti
     let scope = Scope {
         file,
         services,
+        shared: &[],
         names,
+        shared_names: None,
         identity,
+        mesh: None,
         identities: Cell::new(false),
         cors: Cell::new(false),
         clients: Cell::new(0),
@@ -78,6 +96,7 @@ pub(crate) fn document(root: &Node, file: &str, findings: &mut Findings) -> Opti
         access_log: keys.read("access-log", findings, |n, f| process::access_log(n, file, f)),
         cores: keys.read("cores", findings, process::cores).unwrap_or_default(),
         identity: scope.identity,
+        daemon,
     })
 }
 
@@ -149,12 +168,13 @@ fn targets(node: &Node, scope: &Scope<'_>, findings: &mut Findings) -> Option<Ve
 }
 
 fn known_service(name: &str, at: At, scope: &Scope<'_>, findings: &mut Findings) -> Option<String> {
-    if scope.names.contains(name) {
+    if scope.names.contains(name) || scope.shared_names.is_some_and(|names| names.contains(name)) {
         return Some(name.to_owned());
     }
     // Names are compared with a bounded number of others, and only for findings that are shown.
-    let some = if findings.is_full() { &[] } else { &scope.services[..scope.services.len().min(1000)] };
-    let hint = match nearest(name, some.iter().map(|s| s.key.as_str())) {
+    let some = if findings.is_full() { 0 } else { 1000 };
+    let some = scope.services.iter().chain(scope.shared).take(some);
+    let hint = match nearest(name, some.map(|s| s.key.as_str())) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "add it under `services`".to_owned(),
     };

@@ -125,7 +125,7 @@ impl<'t> Builder<'t, '_> {
             }
         }
         if root.is_none() {
-            self.findings.add(At::START, "the document is empty; `listeners` is wanted");
+            self.findings.add(At::START, "the document is empty");
         }
         Ok(root)
     }

@@ -16,6 +16,17 @@ pub const ROUTE_CONFIGURATION: &str = "type.googleapis.com/envoy.config.route.v3
 pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 /// EDS resources.
 pub const CLUSTER_LOAD_ASSIGNMENT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+/// SDS resources.
+pub const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+/// `pb::Rejected` in the details of a NACK.
+pub const REJECTED: &str = "type.googleapis.com/ringway.v1.Rejected";
+
+/// The secret that is a proxy's own certificate and key: SDS never carries it, a proxy has it from joining.
+pub const IDENTITY_SECRET: &str = "identity";
+/// Where an Envoy would find `IDENTITY_SECRET`; ringway asks its own agent.
+pub const IDENTITY_PATH: &str = "/var/lib/ringway/identity.yaml";
+/// The secret with the mesh's roots.
+pub const TRUST_SECRET: &str = "mesh-trust";
 
 /// The network filter of an http listener.
 pub const HTTP_CONNECTION_MANAGER: &str =
@@ -81,6 +92,11 @@ pub const METADATA: &str = "ringway";
 pub const METADATA_FORWARDED: &str = "forwarded";
 /// Under `METADATA` of an http listener: the largest request body, bytes, as a whole number; absent: no limit.
 pub const METADATA_BODY_BYTES: &str = "body_bytes";
+
+/// The secret with the certificate and key that operators put under this name.
+pub fn secret_name(name: &str) -> String {
+    format!("secret/{name}")
+}
 
 /// Packs a message under the type URL that belongs to it.
 pub fn any(type_url: &str, message: &impl Message) -> Any {

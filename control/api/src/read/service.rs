@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Scope, tls};
+use super::{Scope, mesh, tls};
 use crate::{
     finding::{At, Findings},
     keys::{self, Keys, Words},
@@ -31,6 +31,10 @@ pub(super) fn service(entry: &Entry, scope: &Scope<'_>, findings: &mut Findings)
     let keys = Keys::open(&entry.node, &SERVICE, findings)?;
     keys.need(&["endpoints"], "a service", findings);
     let endpoints = keys.read("endpoints", findings, |n, f| endpoints(n, scope, f));
+    let group = match &endpoints {
+        Some(Endpoints::Group { group, .. }) => scope.mesh.and_then(|mesh| mesh.identity(group)),
+        _ => None,
+    };
     keys.read("protocol", findings, |n, f| keys::word(n, &[("http1", ())], &["http2"], f));
     let balance = keys.read("balance", findings, balance).unwrap_or_default();
     let limits = keys.read("limits", findings, limits).unwrap_or_default();
@@ -42,16 +46,21 @@ pub(super) fn service(entry: &Entry, scope: &Scope<'_>, findings: &mut Findings)
         balance,
         limits,
         connect_timeout: connect_timeout.unwrap_or(std::time::Duration::from_secs(1)),
-        tls: keys.read("tls", findings, |n, f| tls::service(n, scope, f)),
+        tls: keys.read("tls", findings, |n, f| tls::service(n, group, scope, f)),
         proxy_protocol: keys.read("proxy-protocol", findings, |n, f| keys::word(n, &versions, &[], f)),
     })
 }
 
-/// `endpoints`: addresses or DNS names, not both, none twice.
+/// `endpoints`: addresses or DNS names, not both, none twice; in a mesh also a group's proxies, or what operators set.
 fn endpoints(node: &Node, scope: &Scope<'_>, findings: &mut Findings) -> Option<Endpoints> {
-    if let Value::Map(_) = node.value {
-        findings.add(node.at, "`endpoints` is a list; endpoints by group are not supported yet");
-        return None;
+    match (&node.value, scope.mesh) {
+        (Value::Map(_), None) => {
+            findings.add(node.at, "`endpoints` is a list; endpoints of a group belong in a mesh document");
+            return None;
+        }
+        (Value::Map(_), Some(mesh)) => return mesh::endpoints(node, mesh, findings),
+        (Value::Scalar { text, .. }, Some(_)) if text == "set" => return Some(Endpoints::Set),
+        _ => {}
     }
     let mut addresses: Vec<Endpoint<Address>> = Vec::new();
     let mut names: Vec<Endpoint<DnsName>> = Vec::new();

@@ -4,14 +4,15 @@ use super::Scope;
 use crate::{
     finding::Findings,
     keys::{self, Keys, Words},
-    model::{Clients, Expect, Identity, KeyPair, ListenerTls, ServiceTls, Trust},
+    model::{Clients, Credential, Expect, Identity, ListenerTls, Roots, ServiceTls, Trust},
     tree::{Node, Value},
     values,
 };
 use wire::spiffe::Pattern;
 
 const IDENTITY: Words = Words { what: "`identity`", known: &["certificate", "key", "trust"], later: &[] };
-const PAIR: Words = Words { what: "a certificate", known: &["certificate", "key"], later: &[] };
+const FILES: Words = Words { what: "a certificate", known: &["certificate", "key"], later: &[] };
+const SECRET: Words = Words { what: "a certificate of a mesh", known: &["secret"], later: &[] };
 const TRUST: Words = Words { what: "`trust`", known: &["roots", "domains", "crl"], later: &[] };
 const LISTENER: Words = Words {
     what: "a listener's `tls`",
@@ -33,34 +34,55 @@ pub(super) fn identity(node: &Node, file: &str, findings: &mut Findings) -> Opti
     keys.need(&["certificate"], "`identity`", findings);
     keys.need(&["key"], "`identity`", findings);
     keys.need(&["trust"], "`identity`", findings);
-    let pair = key_pair(&keys, file, findings);
+    let credential = files(&keys, file, findings);
     let trust = keys.read("trust", findings, |n, f| trust(n, file, f));
-    Some(Identity { pair: pair?, trust: trust? })
+    Some(Identity { credential: credential?, trust: trust? })
 }
 
-fn key_pair(keys: &Keys<'_>, file: &str, findings: &mut Findings) -> Option<KeyPair> {
+fn files(keys: &Keys<'_>, file: &str, findings: &mut Findings) -> Option<Credential> {
     let certificate = keys.read("certificate", findings, |n, f| values::file_path(n, file, f));
     let key = keys.read("key", findings, |n, f| values::file_path(n, file, f));
-    Some(KeyPair { certificate: certificate?, key: key? })
+    Some(Credential::Files { certificate: certificate?, key: key? })
+}
+
+/// One of a listener's `certificates`: files, or in a mesh what the daemon keeps.
+fn certificate(node: &Node, scope: &Scope<'_>, findings: &mut Findings) -> Option<Credential> {
+    if scope.mesh.is_none() {
+        let keys = Keys::open(node, &FILES, findings)?;
+        keys.need(&["certificate"], "a certificate", findings);
+        keys.need(&["key"], "a certificate", findings);
+        return files(&keys, scope.file, findings);
+    }
+    if let Value::Map(entries) = &node.value
+        && let Some(entry) = entries.iter().find(|entry| FILES.known.contains(&entry.key.as_str()))
+    {
+        let wanted = "write `{ secret: NAME }`, and `ringwayctl secret put NAME` with the files";
+        findings.add(entry.at, format!("a mesh document names no files; {wanted}"));
+        return None;
+    }
+    let keys = Keys::open(node, &SECRET, findings)?;
+    keys.need(&["secret"], "a certificate of a mesh", findings);
+    keys.read("secret", findings, values::name_node).map(|name| Credential::Secret(name.to_owned()))
 }
 
 /// A file of roots, or `{ roots, domains, crl }`.
 fn trust(node: &Node, file: &str, findings: &mut Findings) -> Option<Trust> {
     if !matches!(node.value, Value::Map(_)) {
-        let roots = vec![values::file_path(node, file, findings)?];
-        return Some(Trust { roots, domains: Vec::new(), crl: None });
+        let files = vec![values::file_path(node, file, findings)?];
+        return Some(Trust::Files(Roots { files, domains: Vec::new(), crl: None }));
     }
     let keys = Keys::open(node, &TRUST, findings)?;
     keys.need(&["roots"], "`trust`", findings);
     let roots = keys.node("roots", findings)?;
-    let roots = some(roots, "`roots`", findings, |n, f| values::file_path(n, file, f));
+    let files = some(roots, "`roots`", findings, |n, f| values::file_path(n, file, f));
     let domains = keys.node("domains", findings);
     let domains = domains.map(|n| some(n, "`domains`", findings, domain)).unwrap_or_default();
     let crl = keys.read("crl", findings, |n, f| values::file_path(n, file, f));
-    Some(Trust { roots, domains, crl })
+    Some(Trust::Files(Roots { files, domains, crl }))
 }
 
-fn domain(node: &Node, findings: &mut Findings) -> Option<String> {
+/// A trust domain.
+pub(super) fn domain(node: &Node, findings: &mut Findings) -> Option<String> {
     let text = values::text(node, findings)?;
     match wire::spiffe::SpiffeId::parse(&format!("spiffe://{text}")) {
         Ok(id) if id.trust_domain() == text => Some(text.to_owned()),
@@ -83,25 +105,17 @@ pub(super) fn listener(node: &Node, scope: &Scope<'_>, findings: &mut Findings) 
         None => Some(node.at),
     };
     let certificates = match (own, &scope.identity) {
-        (Some(_), Some(identity)) => vec![identity.pair.clone()],
+        (Some(_), Some(identity)) => vec![identity.credential.clone()],
         (Some(at), None) => {
             let wanted =
                 "needs `certificates`, or the proxy's own: write top-level `identity: { certificate, key, trust }`";
             findings.add(at, format!("a listener's `tls` {wanted}"));
             return None;
         }
-        (None, _) => {
-            let pair = |n: &Node, f: &mut Findings| {
-                let keys = Keys::open(n, &PAIR, f)?;
-                keys.need(&["certificate"], "a certificate", f);
-                keys.need(&["key"], "a certificate", f);
-                key_pair(&keys, scope.file, f)
-            };
-            keys::some_items(keys.node("certificates", findings)?, "`certificates`", MOST, findings)
-                .iter()
-                .filter_map(|item| pair(item, findings))
-                .collect()
-        }
+        (None, _) => keys::some_items(keys.node("certificates", findings)?, "`certificates`", MOST, findings)
+            .iter()
+            .filter_map(|item| certificate(item, scope, findings))
+            .collect(),
     };
     const CLIENTS: [(&str, Clients); 4] = [
         ("none", Clients::None),
@@ -111,13 +125,15 @@ pub(super) fn listener(node: &Node, scope: &Scope<'_>, findings: &mut Findings) 
     ];
     let usual = if own.is_some() { Clients::Required } else { Clients::None };
     let clients = keys.read("clients", findings, |n, f| keys::word(n, &CLIENTS, &[], f)).unwrap_or(usual);
+    no_trust_in_a_mesh(&keys, scope, findings);
     let given = keys.read("trust", findings, |n, f| trust(n, scope.file, f));
     let expect = expected(&keys, findings, identity_pattern);
     if clients == Clients::None {
         let why = "needs client certificates; write `clients: required` or `optional`";
         keys.refuse(&["trust", "expect", "identity"], why, findings);
     }
-    let own_trust = scope.identity.as_ref().filter(|_| own.is_some()).map(|identity| identity.trust.clone());
+    let holds = own.is_some() || scope.mesh.is_some();
+    let own_trust = scope.identity.as_ref().filter(|_| holds).map(|identity| identity.trust.clone());
     let trust = match clients {
         Clients::None => None,
         _ => given.or(own_trust),
@@ -129,12 +145,32 @@ pub(super) fn listener(node: &Node, scope: &Scope<'_>, findings: &mut Findings) 
     Some(ListenerTls { certificates, clients, trust, expect })
 }
 
-/// `tls` of a service.
-pub(super) fn service(node: &Node, scope: &Scope<'_>, findings: &mut Findings) -> Option<ServiceTls> {
+/// In a mesh, identities are the mesh's, and names are vouched for by the roots that the system trusts.
+fn no_trust_in_a_mesh(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) {
+    if scope.mesh.is_some() {
+        keys.refuse(&["trust"], "is the mesh's own in a mesh document; leave it out", findings);
+    }
+}
+
+/// `tls` of a service. `group`: the identity of the group that its endpoints name.
+pub(super) fn service(
+    node: &Node,
+    group: Option<&str>,
+    scope: &Scope<'_>,
+    findings: &mut Findings,
+) -> Option<ServiceTls> {
     let keys = Keys::open(node, &SERVICE, findings)?;
     keys.need(&["expect", "identity"], "a service's `tls`", findings);
+    no_trust_in_a_mesh(&keys, scope, findings);
     let expect = expected(&keys, findings, |node, findings| {
         let text = values::text(node, findings)?;
+        if let (true, Some(identity)) = (text == "group" && scope.mesh.is_some(), group) {
+            return Some(Expect::Identity(identity.to_owned()));
+        } else if text == "group" && scope.mesh.is_some() {
+            let wanted = "`endpoints: { group: NAME, listener: NAME }`";
+            findings.add(node.at, format!("`expect: group` needs endpoints of a group; write {wanted}"));
+            return None;
+        }
         if text.starts_with("spiffe:") {
             return identity_pattern(node, findings).map(Expect::Identity);
         }
@@ -172,8 +208,8 @@ pub(super) fn service(node: &Node, scope: &Scope<'_>, findings: &mut Findings) -
         let why = "needs the proxy's own; write top-level `identity: { certificate, key, trust }`";
         keys.refuse(&["offer-identity"], why, findings);
     }
-    let pair = own.filter(|_| offers).map(|identity| identity.pair.clone());
-    Some(ServiceTls { expect, trust, sni, pair })
+    let shown = own.filter(|_| offers).map(|identity| identity.credential.clone());
+    Some(ServiceTls { expect, trust, sni, shown })
 }
 
 /// `expect`, or `identity`, which says the same of identities: one value or a list.

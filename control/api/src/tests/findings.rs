@@ -104,6 +104,30 @@ fn top_level() {
 }
 
 #[test]
+fn daemon() {
+    let cases = [
+        "daemon: {}",
+        "daemon: []",
+        "daemon: { state: '', token: [], adresses: [a] }",
+        "daemon: { state: s, addresses: [] }",
+        "daemon: { state: s, addresses: ['ctl:9443', 'ctl:9443', 'ctl', '10.0.0.1:0', 'unix:/run/d'] }",
+        "daemon: { state: s }\nlisteners: {}\nservices: {}\nidentity: { certificate: a, key: b, trust: c }",
+        "daemon: { state: s }\nlimits: { connections: 1, drain-timeout: 1s, head: 64KiB }",
+        "groups: {}\ntrust-domain: shop",
+    ];
+    insta::assert_snapshot!(page(&cases, str::to_owned));
+    let text = "daemon: { state: run/state, token: /run/join, addresses: ['Ctl:9443', '[::1]:9443'] }\ncores: 1\n";
+    let document = crate::load(text, "/etc/ringway.yaml").unwrap();
+    let daemon = document.daemon.clone().unwrap();
+    assert_eq!(daemon.addresses, ["ctl:9443", "[::1]:9443"]);
+    assert_eq!((daemon.token.as_deref(), daemon.state.as_str()), (Some("/run/join"), "/etc/run/state"));
+    let process = crate::process(&crate::translate(&document).bootstrap).unwrap();
+    assert_eq!(process.daemon, Some(daemon));
+    let least = crate::load("daemon: { state: s }", "f").unwrap();
+    assert_eq!(crate::process(&crate::translate(&least).bootstrap).unwrap(), crate::Process::from(&least));
+}
+
+#[test]
 fn listeners() {
     let cases = [
         "{}",

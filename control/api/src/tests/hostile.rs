@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::FULL;
+use super::{FULL, mesh::MESH};
 
 /// Words and signs that documents are made of, so that random documents get past the parser.
 fn pieces() -> impl Strategy<Value = String> {
@@ -59,11 +59,11 @@ fn pieces() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..80).prop_map(|pieces| pieces.concat())
 }
 
-/// The full document with some bytes replaced, taken out, or repeated.
-fn mutated() -> impl Strategy<Value = String> {
-    let edit = (0..FULL.len(), 0..3u8, any::<char>(), 1..40usize);
+/// A document with some bytes replaced, taken out, or repeated.
+fn mutated(whole: &'static str) -> impl Strategy<Value = String> {
+    let edit = (0..whole.len(), 0..3u8, any::<char>(), 1..40usize);
     prop::collection::vec(edit, 1..6).prop_map(|edits| {
-        let mut text: Vec<char> = FULL.chars().collect();
+        let mut text: Vec<char> = whole.chars().collect();
         for (place, kind, character, length) in edits {
             let place = place % text.len().max(1);
             let end = (place + length).min(text.len());
@@ -89,13 +89,29 @@ fn take(text: &str) {
             let process = crate::process(&resources.bootstrap).expect("our own bootstrap");
             assert_eq!(process, crate::Process::from(&document));
         }
-        Err(findings) => {
-            assert!(!findings.is_empty());
-            for finding in findings {
-                assert!(finding.line >= 1 && finding.column >= 1);
-                assert!(!finding.message.contains('\n'), "{finding}");
+        Err(findings) => judge(&findings),
+    }
+}
+
+/// The same of a mesh: each group can be translated, and each service of it has a name that somebody sends to.
+fn take_mesh(text: &str) {
+    match crate::mesh::load(text, "f") {
+        Ok(mesh) => {
+            for group in &mesh.groups {
+                let resources = mesh.resources(group, &crate::mesh::State::default());
+                assert_eq!(resources.clusters.len(), mesh.services_of(group).count());
+                assert_eq!(mesh.group(&group.name), Some(group));
             }
         }
+        Err(findings) => judge(&findings),
+    }
+}
+
+fn judge(findings: &[crate::Finding]) {
+    assert!(!findings.is_empty());
+    for finding in findings {
+        assert!(finding.line >= 1 && finding.column >= 1);
+        assert!(!finding.message.contains('\n'), "{finding}");
     }
 }
 
@@ -113,8 +129,18 @@ proptest! {
     }
 
     #[test]
-    fn a_mutated_document_is_taken_or_refused(text in mutated()) {
+    fn a_mutated_document_is_taken_or_refused(text in mutated(FULL)) {
         take(&text);
+    }
+
+    #[test]
+    fn a_mutated_mesh_is_taken_or_refused(text in mutated(MESH)) {
+        take_mesh(&text);
+    }
+
+    #[test]
+    fn any_words_are_a_mesh_or_none(text in pieces()) {
+        take_mesh(&format!("trust-domain: a\ngroups:\n  a:\n    {text}"));
     }
 
     #[test]
@@ -131,6 +157,29 @@ fn a_document_cut_anywhere_is_taken_or_refused() {
             take(text);
         }
     }
+    for end in 0..MESH.len() {
+        if let Some(text) = MESH.get(..end) {
+            take_mesh(text);
+        }
+    }
+}
+
+#[test]
+fn a_large_mesh_is_taken() {
+    let mut text = "trust-domain: shop\ngroups:\n".to_owned();
+    for i in 0..200 {
+        text.push_str(&format!(
+            "  g{i}: {{ listeners: {{ in: {{ address: 127.0.0.1:1, tls: {{}}, routes: [ {{ to: s{i} }} ] }} }} }}\n"
+        ));
+    }
+    text.push_str("services:\n");
+    for i in 0..10_000 {
+        let endpoints: Vec<String> = (1..=10).map(|n| format!("10.0.0.{n}:{}", i + 1)).collect();
+        text.push_str(&format!("  s{i}: {{ endpoints: [{}] }}\n", endpoints.join(", ")));
+    }
+    let mesh = crate::mesh::load(&text, "f").expect("good");
+    assert_eq!(mesh.services.len(), 10_000);
+    assert_eq!(mesh.services_of(mesh.group("g7").unwrap()).map(|s| s.name.as_str()).collect::<Vec<_>>(), ["s7"]);
 }
 
 #[test]

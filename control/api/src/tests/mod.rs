@@ -2,6 +2,7 @@
 
 mod findings;
 mod hostile;
+mod mesh;
 mod translation;
 
 /// Every supported word of the language.
@@ -123,4 +124,17 @@ mod model {
         assert_eq!(document.listeners[0].address, Address::Unix("/etc/ringway/a.sock".to_owned()));
         assert_eq!(document.access_log.map(|l| l.path).as_deref(), Some("/etc/ringway/log/a.json"));
     }
+}
+
+/// What old programs sent must be read by new ones: numbers of fields are for ever.
+#[test]
+fn messages_keep_their_numbers() {
+    use crate::{pb, prost::Message};
+
+    let rejected = pb::Rejected { type_url: "t".into(), name: "n".into(), version: "v".into(), ..Default::default() };
+    assert_eq!(rejected.encode_to_vec(), b"\x0a\x01t\x12\x01n\x2a\x01v");
+    let report = pb::Report { rejected: vec![rejected], ready: true, clock_ms: 1, ..Default::default() };
+    assert_eq!(report.encode_to_vec(), b"\x32\x09\x0a\x01t\x12\x01n\x2a\x01v\x48\x01\x58\x01");
+    let hello = pb::Hello { epoch: 1, ..Default::default() };
+    assert_eq!(hello.encode_to_vec(), b"\x09\x01\0\0\0\0\0\0\0");
 }

@@ -47,7 +47,7 @@ pub(super) fn cluster(of: &Service, http: bool) -> Cluster {
         ..Cluster::default()
     };
     match &of.endpoints {
-        Endpoints::Addresses(_) => by_address(base),
+        Endpoints::Addresses(_) | Endpoints::Group { .. } | Endpoints::Set => by_address(base),
         Endpoints::Names(names) => by_name(base, &of.name, names),
     }
 }

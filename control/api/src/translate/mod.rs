@@ -14,15 +14,19 @@ mod tls;
 use std::time::Duration;
 
 use envoy_types::pb::{
-    envoy::config::core::v3::{
-        AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, config_source::ConfigSourceSpecifier, data_source,
+    envoy::config::{
+        core::v3::{
+            AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, config_source::ConfigSourceSpecifier,
+            data_source,
+        },
+        endpoint::v3::ClusterLoadAssignment,
     },
     google::protobuf::{self, BoolValue, UInt32Value},
 };
 
 use crate::{
     Resources,
-    model::{Document, Endpoints, Listener, Protocol},
+    model::{Address, Document, Endpoint, Endpoints, Listener, Protocol},
     process::{self, Process},
 };
 
@@ -48,10 +52,15 @@ pub fn translate(document: &Document) -> Resources {
         resources.clusters.push(cluster::cluster(service, !document.listeners.iter().any(bytes)));
         // EDS carries addresses only; names stand inside their cluster.
         if let Endpoints::Addresses(list) = &service.endpoints {
-            resources.endpoints.push(cluster::load_assignment(&service.name, list, address::write));
+            resources.endpoints.push(load_assignment(&service.name, list));
         }
     }
     resources
+}
+
+/// Endpoints by address, as EDS carries them.
+pub(crate) fn load_assignment(service: &str, endpoints: &[Endpoint<Address>]) -> ClusterLoadAssignment {
+    cluster::load_assignment(service, endpoints, address::write)
 }
 
 /// "Ask the server that this came from."

@@ -4,18 +4,21 @@ use std::collections::BTreeSet;
 
 use envoy_types::pb::envoy::{
     config::core::v3::{
-        DataSource, TransportSocket, TypedExtensionConfig, data_source::Specifier, transport_socket::ConfigType,
+        ApiVersion, ConfigSource, DataSource, PathConfigSource, TransportSocket, TypedExtensionConfig,
+        config_source::ConfigSourceSpecifier, data_source::Specifier, transport_socket::ConfigType,
     },
     extensions::transport_sockets::tls::v3::{
-        CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SpiffeCertValidatorConfig,
-        SubjectAltNameMatcher, TlsCertificate, UpstreamTlsContext, common_tls_context::ValidationContextType,
-        spiffe_cert_validator_config::TrustDomain, subject_alt_name_matcher::SanType,
+        CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
+        SpiffeCertValidatorConfig, SubjectAltNameMatcher, TlsCertificate, UpstreamTlsContext,
+        common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
+        spiffe_cert_validator_config::TrustDomain,
+        subject_alt_name_matcher::SanType,
     },
 };
 
-use super::{policy::identity, yes};
+use super::{ads, policy::identity, yes};
 use crate::{
-    model::{Clients, Document, Expect, KeyPair, ListenerTls, Protocol, ServiceTls, Trust},
+    model::{Clients, Credential, Document, Expect, ListenerTls, Protocol, Roots, ServiceTls, Trust},
     xds,
 };
 
@@ -25,7 +28,8 @@ pub(super) fn downstream(of: &ListenerTls, protocol: &Protocol) -> TransportSock
     let alpn: &[&str] = if matches!(protocol, Protocol::Http(_)) { &["http/1.1", "http/1.0"] } else { &[] };
     let context = DownstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
-            tls_certificates: of.certificates.iter().map(certificate).collect(),
+            tls_certificates: of.certificates.iter().filter_map(certificate).collect(),
+            tls_certificate_sds_secret_configs: of.certificates.iter().filter_map(secret).collect(),
             alpn_protocols: alpn.iter().map(|name| (*name).to_owned()).collect(),
             validation_context_type: of.trust.as_ref().map(|trust| validation(trust, &expect)),
             ..CommonTlsContext::default()
@@ -42,10 +46,12 @@ pub(super) fn downstream(of: &ListenerTls, protocol: &Protocol) -> TransportSock
 
 /// `tls` of a service, as a transport socket. `http`: nothing but requests goes there.
 pub(super) fn upstream(of: &ServiceTls, http: bool) -> TransportSocket {
-    let system = Trust { roots: vec![xds::SYSTEM_ROOTS.to_owned()], domains: Vec::new(), crl: None };
+    let roots = Roots { files: vec![xds::SYSTEM_ROOTS.to_owned()], domains: Vec::new(), crl: None };
+    let system = Trust::Files(roots);
     let context = UpstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
-            tls_certificates: of.pair.iter().map(certificate).collect(),
+            tls_certificates: of.shown.iter().filter_map(certificate).collect(),
+            tls_certificate_sds_secret_configs: of.shown.iter().filter_map(secret).collect(),
             alpn_protocols: http.then(|| "http/1.1".to_owned()).into_iter().collect(),
             validation_context_type: Some(validation(of.trust.as_ref().unwrap_or(&system), &of.expect)),
             ..CommonTlsContext::default()
@@ -63,23 +69,61 @@ fn socket(config: envoy_types::pb::google::protobuf::Any) -> TransportSocket {
     }
 }
 
-fn certificate(of: &KeyPair) -> TlsCertificate {
-    TlsCertificate {
-        certificate_chain: Some(file(&of.certificate)),
-        private_key: Some(file(&of.key)),
+fn certificate(of: &Credential) -> Option<TlsCertificate> {
+    let Credential::Files { certificate, key } = of else { return None };
+    Some(TlsCertificate {
+        certificate_chain: Some(file(certificate)),
+        private_key: Some(file(key)),
         ..TlsCertificate::default()
+    })
+}
+
+/// What comes by SDS. The daemon has no workload's key: a proxy finds it at home, and an Envoy would at that path.
+fn secret(of: &Credential) -> Option<SdsSecretConfig> {
+    let (name, source) = match of {
+        Credential::Files { .. } => return None,
+        Credential::Secret(name) => (xds::secret_name(name), ads()),
+        Credential::Joined => {
+            let path = PathConfigSource { path: xds::IDENTITY_PATH.to_owned(), ..PathConfigSource::default() };
+            let source = ConfigSource {
+                resource_api_version: ApiVersion::V3 as i32,
+                config_source_specifier: Some(ConfigSourceSpecifier::PathConfigSource(path)),
+                ..ConfigSource::default()
+            };
+            (xds::IDENTITY_SECRET.to_owned(), source)
+        }
+    };
+    Some(SdsSecretConfig { name, sds_config: Some(source) })
+}
+
+/// Who may be there, and whose word for it counts.
+fn validation(trust: &Trust, expect: &[Expect]) -> ValidationContextType {
+    let expect = expect.iter().map(expected).collect();
+    match trust {
+        Trust::Files(roots) => by_files(roots, expect),
+        Trust::Mesh => ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
+            default_validation_context: Some(CertificateValidationContext {
+                match_typed_subject_alt_names: expect,
+                ..CertificateValidationContext::default()
+            }),
+            validation_context_sds_secret_config: Some(SdsSecretConfig {
+                name: xds::TRUST_SECRET.to_owned(),
+                sds_config: Some(ads()),
+            }),
+            ..CombinedCertificateValidationContext::default()
+        }),
     }
 }
 
 /// One bundle is a trusted CA. Trust domains, and further bundles, are the SPIFFE validator's: each domain with each
 /// bundle, and no name where any domain counts.
-fn validation(trust: &Trust, expect: &[Expect]) -> ValidationContextType {
+fn by_files(trust: &Roots, expect: Vec<SubjectAltNameMatcher>) -> ValidationContextType {
     let mut context = CertificateValidationContext {
-        match_typed_subject_alt_names: expect.iter().map(expected).collect(),
+        match_typed_subject_alt_names: expect,
         crl: trust.crl.as_deref().map(file),
         ..CertificateValidationContext::default()
     };
-    match (&trust.roots[..], &trust.domains[..]) {
+    match (&trust.files[..], &trust.domains[..]) {
         ([one], []) => context.trusted_ca = Some(file(one)),
         (roots, domains) => {
             let any = [String::new()];
@@ -120,7 +164,11 @@ fn file(path: &str) -> DataSource {
 /// All files that the contexts of a document name.
 pub(super) fn files(document: &Document) -> BTreeSet<String> {
     let mut files = BTreeSet::new();
-    let mut pair = |of: &KeyPair| files.extend([of.certificate.clone(), of.key.clone()]);
+    let mut pair = |of: &Credential| {
+        if let Credential::Files { certificate, key } = of {
+            files.extend([certificate.clone(), key.clone()]);
+        }
+    };
     let mut trusts: Vec<&Trust> = Vec::new();
     for tls in document.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
         tls.certificates.iter().for_each(&mut pair);
@@ -128,12 +176,14 @@ pub(super) fn files(document: &Document) -> BTreeSet<String> {
     }
     let mut system = false;
     for tls in document.services.iter().filter_map(|service| service.tls.as_ref()) {
-        tls.pair.iter().for_each(&mut pair);
+        tls.shown.iter().for_each(&mut pair);
         trusts.extend(&tls.trust);
         system |= tls.trust.is_none();
     }
     for trust in trusts {
-        files.extend(trust.roots.iter().chain(&trust.crl).cloned());
+        if let Trust::Files(roots) = trust {
+            files.extend(roots.files.iter().chain(&roots.crl).cloned());
+        }
     }
     files.extend(system.then(|| xds::SYSTEM_ROOTS.to_owned()));
     files

@@ -27,6 +27,7 @@ use crate::quota::Quota;
 use crate::regex::Regexes;
 use crate::{Certificate, FOREVER_NS, Plan, Route, RuleKey, SeriesId, SeriesKey, Service, ServiceId, Target, World};
 use api::Resources;
+use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use api::envoy_types::pb::google::protobuf::Duration;
 use rejection::{Place, leftover};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -67,6 +68,7 @@ pub fn compile(
             None
         }
     };
+    tls::secrets(&mut work, resources);
     cluster::clusters(&mut work, resources);
     let listeners = listener::listeners(&mut work, resources);
     match process {
@@ -120,6 +122,8 @@ struct Work<'a> {
     /// How many clients they tell apart.
     clients: u64,
     certificates: Vec<Certificate>,
+    /// What TLS contexts may name.
+    secrets: HashMap<&'a str, &'a Secret>,
     services: Vec<Service>,
     service_ids: HashMap<&'a str, ServiceId>,
     series: Vec<SeriesKey>,
@@ -149,6 +153,7 @@ impl<'a> Work<'a> {
             cors: Vec::new(),
             clients: 0,
             certificates: Vec::new(),
+            secrets: HashMap::new(),
             services: Vec::new(),
             service_ids: HashMap::new(),
             series: Vec::new(),

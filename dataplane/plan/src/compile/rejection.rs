@@ -7,7 +7,7 @@ use std::fmt::Debug;
 /// One thing that is wrong with one resource. Prints as `cluster/cart: connect_timeout: must be positive`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// `listener`, `route`, `cluster`, `endpoints` or `bootstrap`.
+    /// `listener`, `route`, `cluster`, `endpoints`, `secret` or `bootstrap`.
     pub kind: &'static str,
     /// The resource's name.
     pub name: Box<str>,
@@ -25,6 +25,7 @@ impl Rejection {
             "route" => xds::ROUTE_CONFIGURATION,
             "cluster" => xds::CLUSTER,
             "endpoints" => xds::CLUSTER_LOAD_ASSIGNMENT,
+            "secret" => xds::SECRET,
             _ => "",
         }
     }
@@ -69,6 +70,11 @@ impl Place {
     /// An element of a field of this one.
     pub(super) fn element(&self, field: &str, index: usize) -> Place {
         self.field(&format!("{field}[{index}]"))
+    }
+
+    /// What bytes that stand here are called: by the secret that holds them, or by the place.
+    pub(super) fn called(&self) -> Box<str> {
+        if self.kind == "secret" { self.name.clone() } else { self.to_string().into() }
     }
 
     pub(super) fn rejection(&self, reason: String) -> Rejection {

@@ -1,16 +1,18 @@
-//! TLS contexts: certificates, keys and bundles, whose files were read by somebody else. Nothing in them is ignored, as that
-//! could let somebody in.
+//! TLS contexts: certificates, keys and bundles, whose files were read by somebody else, and secrets that came by name.
+//! Nothing in them is ignored, as that could let somebody in.
 
 use super::Work;
 use super::rejection::Place;
 use crate::{Certificate, CertificateKind};
+use api::Resources;
+use api::envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use api::envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use api::envoy_types::pb::envoy::config::core::v3::{DataSource, TransportSocket, transport_socket};
 use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
 use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
 use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
-    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SpiffeCertValidatorConfig,
-    SubjectAltNameMatcher, TlsCertificate, UpstreamTlsContext,
+    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, SpiffeCertValidatorConfig,
+    SubjectAltNameMatcher, TlsCertificate, UpstreamTlsContext, secret,
 };
 use api::envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use api::envoy_types::pb::google::protobuf::BoolValue;
@@ -88,10 +90,59 @@ fn unpacked<M: api::prost::Message + Default>(
     xds::decode(&config, wanted).map_err(|error| work.refuse(place, error)).ok()
 }
 
+/// Notes the secrets by name. What they hold is looked at where a context names them.
+pub(super) fn secrets<'a>(work: &mut Work<'a>, resources: &'a Resources) {
+    for secret in &resources.secrets {
+        if work.secrets.insert(&secret.name, secret).is_some() {
+            work.refuse(&Place::new("secret", &secret.name), "stands twice");
+        }
+    }
+}
+
+/// What a secret holds, and its place: what is wrong inside it is the secret's fault, not its users'.
+fn secret(work: &mut Work<'_>, place: &Place, config: SdsSecretConfig) -> Option<(Place, secret::Type)> {
+    let source = config.sds_config.unwrap_or_default().config_source_specifier;
+    let comes = match source {
+        // Static, or by the stream that the rest came by.
+        None | Some(ConfigSourceSpecifier::Ads(_)) => true,
+        // A proxy's own key never travels: the agent knows it by this name, whatever the path.
+        Some(ConfigSourceSpecifier::PathConfigSource(_)) => config.name == xds::IDENTITY_SECRET,
+        Some(_) => false,
+    };
+    if !comes {
+        work.refuse(&place.field("sds_config"), "must be ads; a path is for the proxy's own identity alone");
+        return None;
+    }
+    match work.secrets.get(config.name.as_str()) {
+        None => {
+            work.refuse(place, format!("secret {} is not there yet", config.name));
+            None
+        }
+        Some(found) => match &found.r#type {
+            Some(held) => Some((Place::new("secret", &config.name), held.clone())),
+            None => {
+                work.refuse(&Place::new("secret", &config.name), "must hold something");
+                None
+            }
+        },
+    }
+}
+
 fn certificates(work: &mut Work<'_>, place: &Place, common: &mut CommonTlsContext) -> Vec<Credential> {
     let mut found = Vec::new();
     for (index, certificate) in take(&mut common.tls_certificates).into_iter().enumerate() {
         found.extend(self::certificate(work, &place.element("tls_certificates", index), certificate));
+    }
+    for (index, config) in take(&mut common.tls_certificate_sds_secret_configs).into_iter().enumerate() {
+        let place = place.element("tls_certificate_sds_secret_configs", index);
+        let name = config.name.clone();
+        match secret(work, &place, config) {
+            Some((held, secret::Type::TlsCertificate(certificate))) => {
+                found.extend(self::certificate(work, &held.field("tls_certificate"), certificate));
+            }
+            Some(_) => work.refuse(&place, format!("secret {name} holds no tls_certificate")),
+            None => {}
+        }
     }
     found
 }
@@ -120,29 +171,66 @@ fn certificate(work: &mut Work<'_>, place: &Place, mut rest: TlsCertificate) -> 
             Some(credential)
         }
         Err(reason) => {
-            work.refuse(place, format!("{name} with {key_name}: {reason}"));
+            let both = if name == key_name { name } else { format!("{name} with {key_name}").into() };
+            work.refuse(place, format!("{both}: {reason}"));
             None
         }
     }
 }
 
 fn validation(work: &mut Work<'_>, place: &Place, common: &mut CommonTlsContext) -> (Option<Trust>, Vec<Expect>) {
-    let mut rest = match common.validation_context_type.take() {
-        None => return (None, Vec::new()),
-        Some(ValidationContextType::ValidationContext(context)) => context,
-        Some(_) => {
-            work.refuse(place, "must have validation_context itself");
-            return (None, Vec::new());
+    match common.validation_context_type.take() {
+        None => (None, Vec::new()),
+        Some(ValidationContextType::ValidationContext(mut context)) => {
+            let place = place.field("validation_context");
+            let trust = trust(work, &place, &mut context);
+            (trust, names(work, &place, context))
         }
-    };
-    let place = place.field("validation_context");
-    let trust = trust(work, &place, &mut rest);
+        Some(ValidationContextType::ValidationContextSdsSecretConfig(config)) => {
+            named(work, &place.field("validation_context_sds_secret_config"), config)
+        }
+        Some(ValidationContextType::CombinedValidationContext(mut combined)) => {
+            let place = place.field("combined_validation_context");
+            let own = combined.default_validation_context.take().unwrap_or_default();
+            let config = combined.validation_context_sds_secret_config.take().unwrap_or_default();
+            work.refuse_rest(&place, &combined);
+            let mut expect = names(work, &place.field("default_validation_context"), own);
+            let (trust, more) = named(work, &place.field("validation_context_sds_secret_config"), config);
+            expect.extend(more);
+            (trust, expect)
+        }
+        Some(_) => {
+            work.refuse(place, "must have its validation_context itself, by SDS, or both combined");
+            (None, Vec::new())
+        }
+    }
+}
+
+/// A validation context that is a secret.
+fn named(work: &mut Work<'_>, place: &Place, config: SdsSecretConfig) -> (Option<Trust>, Vec<Expect>) {
+    let name = config.name.clone();
+    match secret(work, place, config) {
+        Some((held, secret::Type::ValidationContext(mut context))) => {
+            let held = held.field("validation_context");
+            let trust = trust(work, &held, &mut context);
+            (trust, names(work, &held, context))
+        }
+        Some(_) => {
+            work.refuse(place, format!("secret {name} holds no validation_context"));
+            (None, Vec::new())
+        }
+        None => (None, Vec::new()),
+    }
+}
+
+/// Who is expected; nothing else may be left in the context.
+fn names(work: &mut Work<'_>, place: &Place, mut rest: CertificateValidationContext) -> Vec<Expect> {
     let mut expect = Vec::new();
     for (index, matcher) in take(&mut rest.match_typed_subject_alt_names).into_iter().enumerate() {
         expect.extend(expected(work, &place.element("match_typed_subject_alt_names", index), matcher));
     }
-    work.refuse_rest(&place, &rest);
-    (trust, expect)
+    work.refuse_rest(place, &rest);
+    expect
 }
 
 fn trust(work: &mut Work<'_>, place: &Place, rest: &mut CertificateValidationContext) -> Option<Trust> {
@@ -249,8 +337,8 @@ fn data(work: &mut Work<'_>, place: &Place, source: Option<DataSource>) -> Optio
                 None
             }
         },
-        Some(Specifier::InlineBytes(bytes)) => Some((place.to_string().into(), bytes.into())),
-        Some(Specifier::InlineString(text)) => Some((place.to_string().into(), text.into_bytes().into())),
+        Some(Specifier::InlineBytes(bytes)) => Some((place.called(), bytes.into())),
+        Some(Specifier::InlineString(text)) => Some((place.called(), text.into_bytes().into())),
         _ => {
             work.refuse(place, "must be given, as a filename or inline");
             None
@@ -260,7 +348,10 @@ fn data(work: &mut Work<'_>, place: &Place, source: Option<DataSource>) -> Optio
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::{Plan, World, compile};
+    use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
+    use api::mesh::{KeyPair, State};
     use wire::tls::Clock;
 
     const FILE: &str = "
@@ -293,6 +384,120 @@ services: {}
     fn plan(previous: Option<&Plan>, world: &World) -> Result<Plan, String> {
         let resources = api::translate(&api::load(FILE, "r.yaml").unwrap());
         compile(&resources, previous, 1, world).map_err(|found| found[0].to_string())
+    }
+
+    const MESH: &str = "
+trust-domain: shop
+groups:
+  edge:
+    listeners:
+      web:
+        address: 127.0.0.1:443
+        tls: { certificates: [ { secret: shop } ], clients: optional, expect: 'spiffe://shop/**' }
+        routes: [ { to: cart } ]
+services:
+  cart: { endpoints: [127.0.0.1:1], tls: { expect: 'spiffe://shop/cart' } }
+";
+
+    /// The resources of the one group, all secrets there.
+    fn mesh() -> (Resources, World) {
+        let world = world(END_S - DAY_S, 2030);
+        let file = |name: &str| world.files[name].clone().unwrap().to_vec();
+        let pair = KeyPair { chain: file("a.pem"), key: file("a.key") };
+        let mut state = State { trust: file("a.pem"), ..State::default() };
+        state.secrets.insert(("edge".to_owned(), "shop".to_owned()), pair.clone());
+        let mesh = api::mesh::load(MESH, "mesh.yaml").unwrap();
+        let mut resources = mesh.resources(&mesh.groups[0], &state);
+        resources.secrets.push(api::mesh::identity(&pair));
+        (resources, world)
+    }
+
+    fn refused(change: impl FnOnce(&mut Resources)) -> Vec<String> {
+        let (mut resources, world) = mesh();
+        change(&mut resources);
+        let found = compile(&resources, None, 1, &world).expect_err("refused");
+        found.iter().map(ToString::to_string).collect()
+    }
+
+    fn secret<'r>(resources: &'r mut Resources, name: &str) -> &'r mut Secret {
+        resources.secrets.iter_mut().find(|secret| secret.name == name).unwrap()
+    }
+
+    #[test]
+    fn secrets_are_found_by_name() {
+        let (resources, world) = mesh();
+        let plan = compile(&resources, None, 1, &world).unwrap();
+        let held: Vec<_> = plan.certificates().map(|held| (held.kind, &*held.name)).collect();
+        let (own, trust) = (CertificateKind::Own, CertificateKind::Trust);
+        assert_eq!(held, [(own, "identity"), (own, "secret/shop"), (trust, "mesh-trust")]);
+        assert!(matches!(plan.listeners[0].transport, crate::Transport::Tls(_)));
+        assert!(plan.services[0].tls.is_some());
+    }
+
+    #[test]
+    fn a_secret_that_is_missing_is_the_fault_of_who_names_it() {
+        const SERVER: &str = "listener/web: filter_chains[0].transport_socket.common_tls_context";
+        const CLIENT: &str = "cluster/cart: transport_socket.common_tls_context";
+        const TRUST: &str = "combined_validation_context.validation_context_sds_secret_config";
+        let without = |name: &str| refused(|resources| resources.secrets.retain(|secret| secret.name != name));
+        let certificate = "tls_certificate_sds_secret_configs[0]";
+        assert_eq!(without("secret/shop"), [format!("{SERVER}.{certificate}: secret secret/shop is not there yet")]);
+        assert_eq!(without("identity"), [format!("{CLIENT}.{certificate}: secret identity is not there yet")]);
+        let missing = "secret mesh-trust is not there yet";
+        assert_eq!(
+            without("mesh-trust"),
+            [format!("{CLIENT}.{TRUST}: {missing}"), format!("{SERVER}.{TRUST}: {missing}")]
+        );
+    }
+
+    #[test]
+    fn a_secret_that_is_bad_is_at_fault_itself() {
+        let pair = |chain: &[u8]| KeyPair { chain: chain.to_vec(), key: b"no key".to_vec() };
+        let found = refused(|all| *secret(all, "secret/shop") = api::mesh::certificate("shop", &pair(b"no PEM")));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("secret/secret/shop: tls_certificate: secret/shop: "), "{found:?}");
+        let found = refused(|all| *secret(all, "mesh-trust") = api::mesh::trust("shop", b"no PEM"));
+        assert!(found.iter().all(|line| line.starts_with("secret/mesh-trust: validation_context: ")), "{found:?}");
+        let found = refused(|all| secret(all, "identity").r#type = None);
+        assert_eq!(found, ["secret/identity: must hold something"]);
+        // What somebody else put in its place is not taken for it.
+        let found = refused(|all| {
+            let trust = secret(all, "mesh-trust").r#type.clone();
+            secret(all, "identity").r#type = trust;
+        });
+        assert!(found[0].ends_with("[0]: secret identity holds no tls_certificate"), "{found:?}");
+        let found = refused(|all| {
+            let identity = secret(all, "identity").r#type.clone();
+            secret(all, "mesh-trust").r#type = identity;
+        });
+        assert!(found[0].ends_with("secret mesh-trust holds no validation_context"), "{found:?}");
+        let found = refused(|all| {
+            let again = secret(all, "identity").clone();
+            all.secrets.push(again);
+        });
+        assert_eq!(found, ["secret/identity: stands twice"]);
+    }
+
+    #[test]
+    fn a_secret_comes_by_ads_and_the_own_identity_from_the_agent() {
+        let renamed = |from: &str, to: &str| {
+            let change = |socket: &mut TransportSocket| {
+                let Some(transport_socket::ConfigType::TypedConfig(config)) = &mut socket.config_type else { panic!() };
+                let mut context: UpstreamTlsContext = xds::decode(config, xds::UPSTREAM_TLS).unwrap();
+                for certificate in &mut context.common_tls_context.as_mut().unwrap().tls_certificate_sds_secret_configs
+                {
+                    assert_eq!(certificate.name, from);
+                    certificate.name = to.to_owned();
+                }
+                *config = xds::any(xds::UPSTREAM_TLS, &context);
+            };
+            refused(|all| change(all.clusters[0].transport_socket.as_mut().unwrap()))
+        };
+        let found = renamed("identity", "secret/shop");
+        assert!(
+            found[0].ends_with("sds_config: must be ads; a path is for the proxy's own identity alone"),
+            "{found:?}"
+        );
     }
 
     #[test]

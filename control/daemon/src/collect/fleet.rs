@@ -1,0 +1,288 @@
+//! The proxies that are or were connected since the daemon began, and how far each is.
+
+use crate::collect::places::Places;
+use crate::state::now_ms;
+use crate::xds::Progress;
+use api::pb;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+/// The longest list of a report that is kept: a proxy cannot fill the daemon's memory.
+const MOST_LISTED: usize = 1000;
+
+/// The proxies.
+#[derive(Debug)]
+pub struct Fleet {
+    inner: Mutex<Inner>,
+    places: Places,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    members: HashMap<Arc<str>, Member>,
+    /// Numbers of streams and sessions: of two of one proxy the newer counts.
+    serial: u64,
+}
+
+/// What is known of one proxy.
+#[derive(Clone, Debug, Default)]
+pub struct Member {
+    /// Its group.
+    pub group: String,
+    /// Where it connects from.
+    pub address: Option<IpAddr>,
+    /// When it was heard last, milliseconds since 1970.
+    pub last_contact_ms: u64,
+    /// What its xDS client calls itself: `ringway`, `envoy`.
+    pub program: String,
+    /// How far its xDS stream is; none is open if absent.
+    pub resources: Option<Progress>,
+    /// What it reported last; no session is open if absent.
+    pub report: Option<Arc<pb::Report>>,
+    /// Who it said that it is when its last session began.
+    pub hello: Option<pb::Hello>,
+    /// Its clock less ours, when it last told, milliseconds.
+    pub clock_skew_ms: i64,
+    /// It shall drain.
+    pub drains: bool,
+    stream: u64,
+    session: u64,
+    wants: Option<watch::Sender<Wants>>,
+}
+
+/// What the daemon wants of a proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wants {
+    /// It shall take no more traffic, and end what it has.
+    pub(crate) drain: bool,
+}
+
+impl Member {
+    /// It has a stream or a session.
+    pub fn is_connected(&self) -> bool {
+        self.resources.is_some() || self.report.is_some()
+    }
+
+    /// The document that all its cores work with, as far as is known: what it reports; where the last pushes had nothing for
+    /// it, the last of those. 0: nothing is known.
+    pub fn applied(&self) -> u64 {
+        let reported = self.report.as_ref().and_then(|report| report.applied.as_ref());
+        let reported = reported.and_then(|applied| applied.version.parse::<u64>().ok());
+        match (&self.resources, reported) {
+            // Everything was sent and answered, and what was sent last it works with.
+            (Some(progress), Some(applied)) if applied >= progress.sent => progress.settled.max(applied),
+            (_, Some(applied)) => applied,
+            // An Envoy reports nothing: what it has taken it works with.
+            (Some(progress), None) if self.report.is_none() && self.program != "ringway" => progress.settled,
+            _ => 0,
+        }
+    }
+
+    /// What it refuses, by its stream and by its reports, each once.
+    pub fn rejected(&self) -> Vec<pb::Rejected> {
+        let mut list = self.resources.as_ref().map(|progress| progress.rejected.clone()).unwrap_or_default();
+        for one in self.report.iter().flat_map(|report| &report.rejected) {
+            let is_same = |other: &pb::Rejected| other.type_url == one.type_url && other.name == one.name;
+            if !list.iter().any(is_same) {
+                list.push(one.clone());
+            }
+        }
+        list
+    }
+}
+
+impl Fleet {
+    /// Nobody, yet.
+    pub fn new(places: Places) -> Arc<Fleet> {
+        Arc::new(Fleet { inner: Mutex::default(), places, changes: watch::channel(0).0 })
+    }
+
+    /// Counts what is told: look again when it has changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// All that were seen, by id.
+    pub fn members(&self) -> HashMap<Arc<str>, Member> {
+        self.lock().members.clone()
+    }
+
+    /// One of them.
+    pub fn member(&self, proxy: &str) -> Option<Member> {
+        self.lock().members.get(proxy).cloned()
+    }
+
+    /// A proxy shall drain, now and when it comes again. False: it is not connected, and will hear it when it is.
+    pub fn drain(&self, proxy: &str, group: &str) -> bool {
+        let mut inner = self.lock();
+        let member = inner.member(proxy, group);
+        member.drains = true;
+        member.wants.as_ref().is_some_and(|wants| wants.send(Wants { drain: true }).is_ok())
+    }
+
+    /// A proxy is no more: what was known of it is forgotten, its endpoints leave.
+    pub async fn forget(&self, proxy: &str) {
+        self.lock().members.remove(proxy);
+        self.places.leave(proxy).await;
+        self.changed();
+    }
+
+    /// An xDS stream of a proxy begins.
+    pub(crate) fn streams(self: &Arc<Fleet>, proxy: &str, group: &str) -> Streams {
+        let mut inner = self.lock();
+        let number = inner.number();
+        let member = inner.member(proxy, group);
+        member.stream = number;
+        member.resources = Some(Progress::default());
+        drop(inner);
+        self.changed();
+        Streams { fleet: self.clone(), proxy: proxy.into(), number, told: Progress::default() }
+    }
+
+    /// A session of a proxy begins.
+    pub(crate) fn session(self: &Arc<Fleet>, proxy: &str, group: &str, peer: SocketAddr) -> Session {
+        let mut inner = self.lock();
+        let number = inner.number();
+        let member = inner.member(proxy, group);
+        let (wants, wanted) = watch::channel(Wants { drain: member.drains });
+        member.session = number;
+        member.address = Some(peer.ip().to_canonical());
+        member.wants = Some(wants);
+        member.report = Some(Arc::default());
+        drop(inner);
+        self.changed();
+        Session { fleet: self.clone(), proxy: proxy.into(), group: group.to_owned(), peer, number, wanted }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+impl Inner {
+    fn number(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    fn member(&mut self, proxy: &str, group: &str) -> &mut Member {
+        let member = self.members.entry(proxy.into()).or_default();
+        group.clone_into(&mut member.group);
+        member.last_contact_ms = now_ms();
+        member
+    }
+}
+
+/// An open xDS stream of a proxy.
+#[derive(Debug)]
+pub struct Streams {
+    fleet: Arc<Fleet>,
+    proxy: Arc<str>,
+    number: u64,
+    told: Progress,
+}
+
+impl Streams {
+    /// How far it is.
+    pub(crate) fn told(&mut self, progress: Progress) {
+        if progress == self.told {
+            return;
+        }
+        self.told = progress.clone();
+        if let Some(member) = self.fleet.lock().members.get_mut(&self.proxy).filter(|m| m.stream == self.number) {
+            member.resources = Some(progress);
+            member.last_contact_ms = now_ms();
+        }
+        self.fleet.changed();
+    }
+
+    /// What the client calls itself.
+    pub(crate) fn introduced(&self, program: &str) {
+        let program = program.chars().filter(|c| !c.is_control()).take(64).collect();
+        if let Some(member) = self.fleet.lock().members.get_mut(&self.proxy) {
+            member.program = program;
+        }
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        if let Some(member) = self.fleet.lock().members.get_mut(&self.proxy).filter(|m| m.stream == self.number) {
+            member.resources = None;
+            member.last_contact_ms = now_ms();
+        }
+        self.fleet.changed();
+    }
+}
+
+/// An open session of a proxy. When it ends without a word, its endpoints leave some time later.
+#[derive(Debug)]
+pub(crate) struct Session {
+    fleet: Arc<Fleet>,
+    proxy: Arc<str>,
+    group: String,
+    peer: SocketAddr,
+    number: u64,
+    /// What is wanted of the proxy.
+    pub(crate) wanted: watch::Receiver<Wants>,
+}
+
+impl Session {
+    /// The proxy reports.
+    pub(crate) async fn reported(&self, mut report: pb::Report) {
+        report.rejected.truncate(MOST_LISTED);
+        report.ignored.truncate(MOST_LISTED);
+        report.listeners.truncate(MOST_LISTED);
+        report.certificates.truncate(MOST_LISTED);
+        // Counters have a place of their own.
+        report.counters = None;
+        let places = match report.ready && !report.draining {
+            true => report.listeners.iter().filter_map(|one| place(one, self.peer.ip())).collect(),
+            false => HashMap::new(),
+        };
+        let now = now_ms();
+        if let Some(member) = self.fleet.lock().members.get_mut(&self.proxy).filter(|m| m.session == self.number) {
+            member.last_contact_ms = now;
+            if report.clock_ms > 0 {
+                member.clock_skew_ms = report.clock_ms.wrapping_sub(now).cast_signed();
+            }
+            if let Some(hello) = report.hello.take() {
+                member.hello = Some(hello);
+            }
+            member.report = Some(Arc::new(report));
+        } else {
+            // A newer session speaks for the proxy.
+            return;
+        }
+        self.fleet.places.listen(&self.proxy, &self.group, places).await;
+        self.fleet.changed();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let mut inner = self.fleet.lock();
+        let Some(member) = inner.members.get_mut(&self.proxy).filter(|m| m.session == self.number) else { return };
+        member.report = None;
+        member.wants = None;
+        member.last_contact_ms = now_ms();
+        drop(inner);
+        self.fleet.places.vanished(&self.proxy);
+        self.fleet.changed();
+    }
+}
+
+/// Where others reach a listener: as it was bound, or where the proxy calls from if that is every address.
+fn place(listener: &pb::OwnListener, peer: IpAddr) -> Option<(String, SocketAddr)> {
+    let address: SocketAddr = listener.address.parse().ok()?;
+    let ip = if address.ip().is_unspecified() { peer } else { address.ip() }.to_canonical();
+    let is_one = listener.ready && address.port() != 0 && !listener.name.is_empty() && listener.name.len() <= 128;
+    is_one.then(|| (listener.name.clone(), SocketAddr::new(ip, address.port())))
+}

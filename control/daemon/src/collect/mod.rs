@@ -1,0 +1,13 @@
+//! What proxies tell: that they are there, how far they are, where they listen, what they refuse. All of it is in memory
+//! but for the places where they listen: those stand in the store too, so that a daemon that comes back knows the
+//! endpoints before the first proxy has called again.
+
+mod fleet;
+mod places;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use fleet::Session;
+pub use fleet::{Fleet, Member, Streams};
+pub use places::Places;

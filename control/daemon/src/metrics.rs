@@ -1,0 +1,78 @@
+//! What the daemon counts, as OpenMetrics text.
+
+use crate::state::Daemon;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+/// The type of the page.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Counters of the daemon.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub(crate) joins: Counter,
+    pub(crate) refused_joins: Counter,
+    pub(crate) renewals: Counter,
+    pub(crate) handshake_failures: Counter,
+    pub(crate) accept_failures: Counter,
+    connections: Gauge,
+    version: Gauge,
+    root_not_after: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let mut registry = Registry::with_prefix("ringwayd");
+        let mut counter = |name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let joins = counter("joins", "Proxies that joined with a token, repeated ones too");
+        let refused_joins = counter("refused_joins", "Proxies that did not");
+        let renewals = counter("renewals", "Certificates of proxies that were renewed");
+        let handshake_failures =
+            counter("handshake_failures", "Connections that ended before their handshake was done");
+        let accept_failures = counter("accept_failures", "Times that the kernel did not give a connection");
+        let mut gauge = |name: &str, unit: Option<Unit>, help: &str| {
+            let gauge = Gauge::default();
+            match unit {
+                Some(unit) => registry.register_with_unit(name, help, unit, gauge.clone()),
+                None => registry.register(name, help, gauge.clone()),
+            }
+            gauge
+        };
+        let connections = gauge("connections", None, "Connections of proxies and operators that showed a certificate");
+        let version = gauge("version", None, "The version in force; 0 before the first");
+        let root_not_after = gauge("root_not_after", Some(Unit::Seconds), "When the first root expires, since 1970");
+        Metrics {
+            registry,
+            joins,
+            refused_joins,
+            renewals,
+            handshake_failures,
+            accept_failures,
+            connections,
+            version,
+            root_not_after,
+        }
+    }
+}
+
+impl Metrics {
+    /// The page.
+    pub(crate) fn page(&self, daemon: &Daemon) -> String {
+        self.connections.set(i64::try_from(daemon.connected.count()).unwrap_or(i64::MAX));
+        let version = daemon.in_force().borrow().as_ref().map_or(0, |now| now.version.number);
+        self.version.set(i64::try_from(version).unwrap_or(i64::MAX));
+        let seconds = daemon.authority.root_not_after_ms() / 1000;
+        self.root_not_after.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        let mut page = String::new();
+        // Writing to a String does not fail.
+        let _ = encode(&mut page, &self.registry);
+        page
+    }
+}

@@ -1,0 +1,125 @@
+//! The daemon's life: settings, store, authority, server, pages; until a signal ends it.
+
+use crate::settings::{Given, Settings};
+use crate::state::{Daemon, now_ms};
+use crate::{admin, authority, server, tell};
+use rustls::ServerConfig;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Runs the daemon until SIGTERM or SIGINT. The exit code is 1 when it could not start; then standard error says why.
+pub fn run(file: Option<&Path>, given: &Given) -> ExitCode {
+    let Ok(settings) = Settings::read(file, given) else { return ExitCode::FAILURE };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ended = runtime.map_err(|error| format!("cannot start: {error}")).and_then(|runtime| {
+        let ended = runtime.block_on(serve(settings));
+        runtime.shutdown_background();
+        ended
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            tell::tell(why);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Streams that are open at the end get so long to notice.
+const END: Duration = Duration::from_secs(1);
+
+async fn serve(settings: Settings) -> Result<(), String> {
+    let no_signals = |error| format!("cannot listen to signals: {error}");
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    let ended = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let cannot = |error| format!("cannot listen on {}: {error}", settings.address);
+    let listener = TcpListener::bind(settings.address).await.map_err(cannot)?;
+    let address = listener.local_addr().map_err(cannot)?;
+    let admin_address = settings.admin;
+    let daemon = Daemon::open(settings, address).await?;
+    let (configs, config) = watch::channel(own_config(&daemon).map_err(|refusal| refusal.to_string())?);
+    tokio::spawn(keep(daemon.clone(), configs));
+    let (admin, _pages) = admin::start(admin_address, daemon.clone()).await?;
+    tell::tell_ready(format_args!("proxies and operators at {address}, admin pages at {admin}"));
+
+    let (end, mut ending) = watch::channel(false);
+    let stopped = async move {
+        let _ = ending.changed().await;
+    };
+    let server = tokio::spawn(server::serve(daemon, listener, config, stopped));
+    tokio::pin!(server);
+    tokio::select! {
+        // It should not end before it is told to.
+        ended = &mut server => return ended.map_err(|error| format!("the server is gone: {error}"))?,
+        () = ended => {}
+    }
+    end.send_replace(true);
+    let _ = tokio::time::timeout(END, server).await;
+    Ok(())
+}
+
+/// The settings of TLS with a new certificate of our own.
+pub(crate) fn own_config(daemon: &Daemon) -> Result<Arc<ServerConfig>, authority::Refusal> {
+    let names = daemon.settings().certificate_names();
+    let (chain, key) = daemon.authority.own_certificate(&daemon.trust_domain(), &names, now_ms())?;
+    server::config(&chain, &key, &daemon.authority.bundle())
+}
+
+/// Keeps up with the store: documents, roots; and renews what is the daemon's own at half of its life.
+pub(crate) async fn keep(daemon: Arc<Daemon>, configs: watch::Sender<Arc<ServerConfig>>) {
+    const LOOK: Duration = Duration::from_secs(60);
+    let mut store = daemon.store.watch();
+    let mut made = Made::default();
+    let mut looked = Instant::now();
+    loop {
+        if let Err(refusal) = keep_once(&daemon, &configs, &mut made, looked.elapsed() > LOOK).await {
+            tell::tell(refusal);
+        }
+        if looked.elapsed() > LOOK {
+            looked = Instant::now();
+        }
+        let _ = tokio::time::timeout(LOOK, store.changed()).await;
+    }
+}
+
+/// What the daemon's own certificate was made with.
+#[derive(Default)]
+struct Made {
+    at_ms: u64,
+    number: u64,
+    trust_domain: String,
+}
+
+async fn keep_once(
+    daemon: &Daemon,
+    configs: &watch::Sender<Arc<ServerConfig>>,
+    made: &mut Made,
+    look: bool,
+) -> Result<(), authority::Refusal> {
+    let now_ms = now_ms();
+    daemon.read_document().await?;
+    let number = daemon.authority.refresh(now_ms).await?;
+    daemon.read_trust().await?;
+    let trust_domain = daemon.trust_domain();
+    let changed = made.number != number || made.trust_domain != trust_domain;
+    let half_ms = u64::try_from(authority::LEAF_LIFE.as_millis()).unwrap_or(u64::MAX) / 2;
+    if changed || now_ms > made.at_ms + half_ms {
+        configs.send_replace(own_config(daemon)?);
+        *made = Made { at_ms: now_ms, number, trust_domain };
+    }
+    if changed || look {
+        daemon.keep_local_operator().await?;
+    }
+    Ok(())
+}

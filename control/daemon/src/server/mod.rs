@@ -1,0 +1,111 @@
+//! Where proxies and operators connect: gRPC over TLS at one port. A certificate is asked for and not required; each
+//! method looks who calls (`Daemon::caller`).
+
+mod agent;
+pub(crate) mod connected;
+mod connection;
+mod tls;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use crate::state::Daemon;
+use crate::xds;
+use api::envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
+use api::pb::agent_server::AgentServer;
+use connection::Connection;
+use rustls::ServerConfig;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+
+/// More connections wait in the kernel's queue.
+const MOST_CONNECTIONS: usize = 16_384;
+/// Until the handshake is done.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Connections that did their handshake and wait for the server.
+const QUEUE: usize = 256;
+
+/// The settings that new connections get.
+pub(crate) type Configs = watch::Receiver<Arc<ServerConfig>>;
+
+/// A peer that answers nothing is gone after [`ALIVE`] and [`ANSWER`].
+const ALIVE: Duration = Duration::from_secs(20);
+const ANSWER: Duration = Duration::from_secs(10);
+/// Streams of one connection.
+const MOST_STREAMS: u32 = 64;
+
+/// Answers proxies and operators until `end` is done.
+///
+/// # Errors
+/// The server cannot go on.
+pub(crate) async fn serve(
+    daemon: Arc<Daemon>,
+    listener: TcpListener,
+    configs: Configs,
+    end: impl Future<Output = ()>,
+) -> Result<(), String> {
+    let connections = ReceiverStream::new(accept(daemon.clone(), listener, configs)).map(Ok::<_, std::io::Error>);
+    Server::builder()
+        .http2_keepalive_interval(Some(ALIVE))
+        .http2_keepalive_timeout(Some(ANSWER))
+        .max_concurrent_streams(MOST_STREAMS)
+        .add_service(AggregatedDiscoveryServiceServer::new(xds::Service::new(daemon.clone())))
+        .add_service(AgentServer::new(agent::Service::new(daemon)))
+        .serve_with_incoming_shutdown(connections, end)
+        .await
+        .map_err(|error| format!("the server is gone: {error}"))
+}
+
+/// Accepts connections and does their handshakes; what comes out has shown who it is.
+fn accept(daemon: Arc<Daemon>, listener: TcpListener, configs: Configs) -> mpsc::Receiver<Connection> {
+    let (ready, connections) = mpsc::channel(QUEUE);
+    tokio::spawn(async move {
+        let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        while let Ok(place) = room.clone().acquire_owned().await {
+            let socket = tokio::select! {
+                socket = listener.accept() => socket,
+                () = ready.closed() => return,
+            };
+            let Ok((socket, _)) = socket else {
+                // Out of descriptors, say: others end soon.
+                daemon.metrics.accept_failures.inc();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let (daemon, ready, config) = (daemon.clone(), ready.clone(), configs.borrow().clone());
+            tokio::spawn(async move {
+                match tokio::time::timeout(HANDSHAKE, handshake(&daemon, socket, config, place)).await {
+                    Ok(Some(connection)) => {
+                        // The server may be gone.
+                        let _ = ready.send(connection).await;
+                    }
+                    Ok(None) | Err(_) => {
+                        daemon.metrics.handshake_failures.inc();
+                    }
+                }
+            });
+        }
+    });
+    connections
+}
+
+async fn handshake(
+    daemon: &Daemon,
+    socket: TcpStream,
+    config: Arc<ServerConfig>,
+    place: OwnedSemaphorePermit,
+) -> Option<Connection> {
+    let address = socket.peer_addr().ok()?;
+    socket.set_nodelay(true).ok()?;
+    let stream = TlsAcceptor::from(config).accept(socket).await.ok()?;
+    Connection::new(daemon, stream, address, place)
+}
+
+pub(crate) use tls::config;

@@ -1,0 +1,310 @@
+//! What the proxies of a group are to have, at one moment: made from the document in force and from what comes and goes by
+//! itself. A change makes a new snapshot of the groups that it concerns, in which all that stayed is shared with the last
+//! one; whoever serves a proxy compares versions and sends what differs.
+//!
+//! ```text
+//!   document (numbered) ─┐
+//!   endpoints, secrets,  ├─► Snapshots ─► Arc<Snapshot> of each group ─► its streams
+//!   roots (state) ───────┘
+//! ```
+
+mod group;
+
+#[cfg(test)]
+mod tests;
+
+use crate::snapshot::group::Built;
+use api::mesh::{KeyPair, Mesh, State};
+use api::{Address, Packed, xds};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+/// The types of resources, in the order in which they are sent: what is named stands before what names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// CDS
+    Cluster,
+    /// EDS
+    Endpoints,
+    /// SDS
+    Secret,
+    /// LDS
+    Listener,
+    /// RDS
+    Routes,
+}
+
+/// How many kinds there are.
+pub(crate) const KINDS: usize = 5;
+
+impl Kind {
+    /// All of them, in their order.
+    pub const ALL: [Kind; KINDS] = [Kind::Cluster, Kind::Endpoints, Kind::Secret, Kind::Listener, Kind::Routes];
+
+    /// The kind of a type URL.
+    pub fn of(type_url: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.type_url() == type_url)
+    }
+
+    /// The type of its resources.
+    pub fn type_url(self) -> &'static str {
+        match self {
+            Kind::Cluster => xds::CLUSTER,
+            Kind::Endpoints => xds::CLUSTER_LOAD_ASSIGNMENT,
+            Kind::Secret => xds::SECRET,
+            Kind::Listener => xds::LISTENER,
+            Kind::Routes => xds::ROUTE_CONFIGURATION,
+        }
+    }
+
+    /// What people call one.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Cluster => "cluster",
+            Kind::Endpoints => "endpoints",
+            Kind::Secret => "secret",
+            Kind::Listener => "listener",
+            Kind::Routes => "route",
+        }
+    }
+}
+
+/// Resources of one kind, by name.
+pub type Named = BTreeMap<Arc<str>, Arc<Packed>>;
+
+/// So many changes are remembered by name; whoever is further behind compares everything.
+const RECENT: usize = 64;
+/// A change of more resources than this is not remembered: comparing everything costs as much.
+const MOST_REMEMBERED: usize = 1024;
+
+/// Everything that a group's proxies are to have.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The document's number; 0 before the first.
+    pub number: u64,
+    /// Grows with every snapshot of the group.
+    pub revision: u64,
+    resources: [Arc<Named>; KINDS],
+    /// What the last revisions changed, this one's last.
+    recent: VecDeque<Arc<[(Kind, Arc<str>)]>>,
+}
+
+impl Snapshot {
+    fn empty() -> Snapshot {
+        Snapshot { number: 0, revision: 0, resources: Default::default(), recent: VecDeque::new() }
+    }
+
+    /// The resources of a kind.
+    pub fn resources(&self, kind: Kind) -> &Named {
+        &self.resources[kind as usize]
+    }
+
+    /// What has changed since a revision, by name, several times perhaps; `None`: that is too long ago.
+    pub fn changed_since(&self, revision: u64) -> Option<impl Iterator<Item = &(Kind, Arc<str>)>> {
+        let behind = usize::try_from(self.revision.checked_sub(revision)?).ok()?;
+        let first = self.recent.len().checked_sub(behind)?;
+        Some(self.recent.range(first..).flat_map(|changed| changed.iter()))
+    }
+
+    /// The next snapshot: names that stand in `next` with another version than here, or not there any more, have changed.
+    /// What is the same is shared. `None`: nothing has changed.
+    fn next(&self, number: u64, next: [Option<Named>; KINDS]) -> Option<Snapshot> {
+        let mut snapshot = Snapshot { number, revision: self.revision + 1, ..self.clone() };
+        let mut changed = Vec::new();
+        for (kind, next) in Kind::ALL.into_iter().zip(next) {
+            let Some(mut next) = next else { continue };
+            let before = self.resources(kind);
+            let at = changed.len();
+            for (name, one) in &mut next {
+                match before.get(name) {
+                    Some(old) if old.version == one.version => *one = old.clone(),
+                    _ => changed.push((kind, name.clone())),
+                }
+            }
+            changed.extend(before.keys().filter(|name| !next.contains_key(*name)).map(|name| (kind, name.clone())));
+            if changed.len() > at {
+                snapshot.resources[kind as usize] = Arc::new(next);
+            }
+        }
+        if changed.is_empty() && number == self.number {
+            return None;
+        }
+        snapshot.remember(changed);
+        Some(snapshot)
+    }
+
+    /// As [`Snapshot::next`], with these resources of one kind in the place of those of their names.
+    fn with(&self, kind: Kind, some: Vec<Packed>) -> Option<Snapshot> {
+        let before = self.resources(kind);
+        let differs = |one: &Packed| before.get(&one.name).is_none_or(|old| old.version != one.version);
+        let some: Vec<_> = some.into_iter().filter(differs).collect();
+        if some.is_empty() {
+            return None;
+        }
+        let mut snapshot = Snapshot { revision: self.revision + 1, ..self.clone() };
+        let changed = some.iter().map(|one| (kind, one.name.clone())).collect();
+        let named = Arc::make_mut(&mut snapshot.resources[kind as usize]);
+        named.extend(some.into_iter().map(|one| (one.name.clone(), Arc::new(one))));
+        snapshot.remember(changed);
+        Some(snapshot)
+    }
+
+    fn remember(&mut self, changed: Vec<(Kind, Arc<str>)>) {
+        if changed.len() > MOST_REMEMBERED {
+            self.recent.clear();
+            return;
+        }
+        self.recent.push_back(changed.into());
+        if self.recent.len() > RECENT {
+            self.recent.pop_front();
+        }
+    }
+}
+
+/// The snapshots of all groups that somebody has asked for.
+#[derive(Debug, Default)]
+pub struct Snapshots {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    document: Option<(u64, Arc<Mesh>)>,
+    state: State,
+    groups: HashMap<Arc<str>, Group>,
+}
+
+#[derive(Debug)]
+struct Group {
+    built: Built,
+    /// The last snapshot, and who waits for the next.
+    sender: watch::Sender<Arc<Snapshot>>,
+}
+
+impl Snapshots {
+    /// Puts a document in force. Groups that it does not have any more have nothing from now on.
+    pub fn put_in_force(&self, number: u64, mesh: Arc<Mesh>) {
+        let mut inner = self.lock();
+        inner.document = Some((number, mesh));
+        inner.rebuild_all();
+    }
+
+    /// The document in force and its number.
+    pub fn document(&self) -> Option<(u64, Arc<Mesh>)> {
+        self.lock().document.clone()
+    }
+
+    /// The endpoints that a group's proxies report of one of its listeners: all of them, those before are forgotten.
+    pub fn report(&self, group: &str, listener: &str, endpoints: BTreeSet<SocketAddr>) {
+        let mut inner = self.lock();
+        let at = (group.to_owned(), listener.to_owned());
+        let same = match endpoints.is_empty() {
+            true => inner.state.endpoints.remove(&at).is_none(),
+            false => inner.state.endpoints.insert(at.clone(), endpoints.clone()) == Some(endpoints),
+        };
+        if !same {
+            inner.endpoints_changed(|service| service.is_of(&at.0, &at.1));
+        }
+    }
+
+    /// What operators set for services: all of it.
+    pub fn set(&self, set: BTreeMap<String, Vec<Address>>) {
+        let mut inner = self.lock();
+        let before = std::mem::replace(&mut inner.state.set, set);
+        let names = before.keys().chain(inner.state.set.keys());
+        let differs = |name: &&String| before.get(*name) != inner.state.set.get(*name);
+        let changed: BTreeSet<String> = names.filter(differs).cloned().collect();
+        if !changed.is_empty() {
+            inner.endpoints_changed(|service| service.is_set() && changed.contains(service.name()));
+        }
+    }
+
+    /// The secrets of all groups, and the roots, PEM.
+    pub fn trust(&self, roots: Vec<u8>, secrets: BTreeMap<(String, String), KeyPair>) {
+        let mut inner = self.lock();
+        if inner.state.trust == roots && inner.state.secrets == secrets {
+            return;
+        }
+        (inner.state.trust, inner.state.secrets) = (roots, secrets);
+        inner.secrets_changed();
+    }
+
+    /// What beside the document all this is made from.
+    pub fn state(&self) -> State {
+        self.lock().state.clone()
+    }
+
+    /// The snapshots of a group, from the one of now on. A group that no document has has an empty one.
+    pub fn subscribe(&self, group: &str) -> watch::Receiver<Arc<Snapshot>> {
+        let mut inner = self.lock();
+        if !inner.groups.contains_key(group) {
+            inner.build(group);
+        }
+        // It is there now.
+        inner.groups.get(group).map_or_else(|| watch::channel(Arc::new(Snapshot::empty())).1, |g| g.sender.subscribe())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// The first snapshot of a group.
+    fn build(&mut self, group: &str) {
+        let (sender, _) = watch::channel(Arc::new(Snapshot::empty()));
+        let name: Arc<str> = group.into();
+        let mut made = Group { built: Built::default(), sender };
+        made.rebuild(&name, self.document.as_ref(), &self.state);
+        self.groups.insert(name, made);
+    }
+
+    fn rebuild_all(&mut self) {
+        let Inner { document, state, groups } = self;
+        // Nobody needs what nobody asks for and no document has.
+        groups.retain(|name, group| {
+            let is_there = document.as_ref().is_some_and(|(_, mesh)| mesh.group(name).is_some());
+            is_there || group.sender.receiver_count() > 0
+        });
+        for (name, group) in groups {
+            group.rebuild(name, document.as_ref(), state);
+        }
+    }
+
+    /// Endpoints of these services are others now.
+    fn endpoints_changed(&mut self, of: impl Fn(&group::Source) -> bool) {
+        for group in self.groups.values() {
+            let some = group.built.assignments(&of, &self.state);
+            let next = group.sender.borrow().with(Kind::Endpoints, some);
+            group.publish(next);
+        }
+    }
+
+    fn secrets_changed(&mut self) {
+        let Some((number, mesh)) = &self.document else { return };
+        for (name, group) in &self.groups {
+            let secrets = group::secrets(mesh, name, &self.state);
+            let next = [None, None, Some(secrets), None, None];
+            let next = group.sender.borrow().next(*number, next);
+            group.publish(next);
+        }
+    }
+}
+
+impl Group {
+    fn rebuild(&mut self, name: &str, document: Option<&(u64, Arc<Mesh>)>, state: &State) {
+        let Some((number, mesh)) = document else { return };
+        let (built, resources) = Built::new(mesh, name, state);
+        self.built = built;
+        let next = self.sender.borrow().next(*number, resources.map(Some));
+        self.publish(next);
+    }
+
+    fn publish(&self, next: Option<Snapshot>) {
+        if let Some(next) = next {
+            self.sender.send_replace(Arc::new(next));
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What all of the daemon's modules share: the store, the authority, and the version in force.
+
+use crate::authority::{Authority, Caller, Peer, Refusal, Source, VARIABLE};
+use crate::collect::{Fleet, Places};
+use crate::metrics::Metrics;
+use crate::server::connected::Connected;
+use crate::settings::Settings;
+use crate::snapshot::Snapshots;
+use crate::store::documents::Version;
+use crate::store::{Failure, Store};
+use crate::{files, tell};
+use api::mesh::Mesh;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::{Mutex, watch};
+use zeroize::Zeroizing;
+
+/// The daemon, as its modules and the services of its clients see it.
+#[derive(Debug)]
+pub struct Daemon {
+    /// What must not be lost.
+    pub store: Store,
+    /// Who may be whom.
+    pub authority: Authority,
+    /// What proxies are to have.
+    pub snapshots: Arc<Snapshots>,
+    /// Who is connected, and how far.
+    pub fleet: Arc<Fleet>,
+    pub(crate) metrics: Metrics,
+    /// Documents are taken one after the other.
+    reading: Mutex<()>,
+    /// Who has a connection with a certificate.
+    pub(crate) connected: Connected,
+    settings: Settings,
+    /// Where proxies find daemons.
+    daemons: Vec<String>,
+    in_force: watch::Sender<Option<Arc<InForce>>>,
+}
+
+/// The version in force, read.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    /// Its number, author and the like.
+    pub version: Version,
+    /// Its document.
+    pub mesh: Arc<Mesh>,
+}
+
+impl Daemon {
+    /// Opens everything that stands in the data directory; the first time it is made.
+    ///
+    /// # Errors
+    /// In words: the store is another process's, the key is not the one that sealed it, the disk is full.
+    pub(crate) async fn open(settings: Settings, bound: SocketAddr) -> Result<Arc<Daemon>, String> {
+        files::make_folder(&settings.data_dir)?;
+        let store = Store::open(&settings.data_dir).map_err(|failure| failure.to_string())?;
+        let source = Source {
+            file: settings.store_key.clone(),
+            variable: std::env::var(VARIABLE).ok().map(Zeroizing::new),
+            default: settings.data_dir.join("store.key"),
+        };
+        let opened = Authority::open(store.clone(), &source, now_ms()).await;
+        let authority = opened.map_err(|refusal| refusal.to_string())?;
+        let daemons = settings.daemons(bound);
+        let (metrics, connected) = (Metrics::default(), Connected::default());
+        let (in_force, _) = watch::channel(None);
+        let snapshots = Arc::new(Snapshots::default());
+        // Nobody is told anything before all of it is there.
+        let places = Places::start(store.clone(), snapshots.clone()).await.map_err(|failure| failure.to_string())?;
+        let (fleet, reading) = (Fleet::new(places), Mutex::default());
+        let daemon =
+            Daemon { store, authority, snapshots, fleet, metrics, connected, reading, settings, daemons, in_force };
+        let daemon = Arc::new(daemon);
+        daemon.read_trust().await.map_err(|refusal| refusal.to_string())?;
+        daemon.read_document().await.map_err(|failure| failure.to_string())?;
+        daemon.keep_local_operator().await.map_err(|refusal| refusal.to_string())?;
+        Ok(daemon)
+    }
+
+    /// Has the version in force; none before the first push.
+    pub fn in_force(&self) -> watch::Receiver<Option<Arc<InForce>>> {
+        self.in_force.subscribe()
+    }
+
+    /// `host:port` where proxies find daemons.
+    pub fn daemons(&self) -> &[String] {
+        &self.daemons
+    }
+
+    /// The trust domain of identities: the document's, or the settings', or `mesh`.
+    pub fn trust_domain(&self) -> String {
+        let document = self.in_force.borrow().as_ref().map(|now| now.mesh.trust_domain.clone());
+        document.or_else(|| self.settings.trust_domain.clone()).unwrap_or_else(|| "mesh".to_owned())
+    }
+
+    /// Who sent a request.
+    ///
+    /// # Errors
+    /// The certificate that came with the connection counts no more, or the store cannot be read.
+    pub async fn caller<T>(&self, request: &tonic::Request<T>) -> Result<Caller, Refusal> {
+        let no_peer = || Refusal::Broken("a request without a connection".to_owned());
+        let peer = request.extensions().get::<Peer>().ok_or_else(no_peer)?;
+        self.authority.caller(peer, now_ms()).await
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) async fn keep_local_operator(&self) -> Result<(), Refusal> {
+        let folder = self.settings.data_dir.join("operator");
+        let (daemon, trust_domain) = (self.daemons.first().cloned().unwrap_or_default(), self.trust_domain());
+        self.authority.keep_local_operator(&folder, &daemon, &trust_domain, now_ms()).await
+    }
+
+    /// Takes over roots and edge certificates.
+    pub(crate) async fn read_trust(&self) -> Result<(), Refusal> {
+        let secrets = self.authority.secrets().await?;
+        self.snapshots.trust(self.authority.bundle().into_bytes(), secrets);
+        Ok(())
+    }
+
+    /// Reads the document in force, if it is another than the one that is held.
+    pub(crate) async fn read_document(&self) -> Result<(), Failure> {
+        let _alone = self.reading.lock().await;
+        let Some(head) = self.store.head().await? else { return Ok(()) };
+        if self.in_force.borrow().as_ref().is_some_and(|now| now.version.number == head.number) {
+            return Ok(());
+        }
+        let gone = || Failure::Broken(format!("version {} is in force and not in the store", head.number));
+        let version = self.store.version(head.number).await?.ok_or_else(gone)?;
+        let text = self.store.document(&version).await?;
+        match api::mesh::load(&text, &format!("version {}", version.number)) {
+            Ok(mesh) => {
+                let mesh = Arc::new(mesh);
+                self.snapshots.put_in_force(version.number, mesh.clone());
+                self.in_force.send_replace(Some(Arc::new(InForce { version, mesh })));
+            }
+            // It was checked before it was pushed: another version of this program was less strict.
+            Err(findings) => {
+                tell::tell(format_args!("version {} cannot be read; proxies keep what they have", version.number));
+                tell::tell_findings(&findings);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Milliseconds since 1970, by this machine's clock.
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,202 @@
+//! What the daemon must not lose: an ordered map from keys to values, changed in transactions that name what they
+//! expect to find. An acknowledged change is on the disk; one that expected something else changes nothing.
+//!
+//! | keys | what |
+//! | --- | --- |
+//! | `documents/...` | documents, their versions, and which is in force (`documents`) |
+//! | `authority/...`, `tokens/...`, `proxies/...`, `operators/...`, `secrets/...` | certificates and who holds them (`crate::authority`) |
+//!
+//! Values are JSON, but for the pieces of documents. Each entry knows the revision that wrote it; revisions count
+//! transactions and never go back.
+
+mod disk;
+pub mod documents;
+
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Changes that wait for the disk; more wait for their place.
+const QUEUE: usize = 1024;
+
+/// The store. Clones are the same store.
+#[derive(Clone, Debug)]
+pub struct Store {
+    disk: Arc<disk::Disk>,
+    changes: mpsc::Sender<Job>,
+    revision: watch::Receiver<u64>,
+}
+
+/// A value as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry<T> {
+    /// What stands there.
+    pub value: T,
+    /// The revision that wrote it.
+    pub revision: u64,
+}
+
+/// A key, and what was found there.
+pub type Keyed<T> = (String, Entry<T>);
+
+/// Why the store did not do it. Nothing was changed, as far as anybody can know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// An entry was not as the change expected: somebody else was first. Read again.
+    Conflict {
+        /// The entry's key.
+        key: String,
+    },
+    /// The store cannot be read or written; says why, and what helps.
+    Broken(String),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Conflict { key } => write!(f, "somebody else changed `{key}` at the same time; try again"),
+            Failure::Broken(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// A transaction: all of it, or nothing when something is not as expected.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    expected: Vec<(String, Option<u64>)>,
+    writes: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Change {
+    /// A change that expects and writes nothing yet.
+    pub fn new() -> Change {
+        Change::default()
+    }
+
+    /// The entry must still have this revision; `None`: there must be none.
+    pub fn expect(mut self, key: impl Into<String>, revision: Option<u64>) -> Change {
+        self.expected.push((key.into(), revision));
+        self
+    }
+
+    /// Writes a value as JSON.
+    pub fn put<T: Serialize>(self, key: impl Into<String>, value: &T) -> Change {
+        // Our records have string keys and no hand-written serialisation: there is nothing that can fail.
+        let bytes = serde_json::to_vec(value).expect("a record is JSON");
+        self.put_bytes(key, bytes)
+    }
+
+    /// Writes a value as it is.
+    pub fn put_bytes(mut self, key: impl Into<String>, value: Vec<u8>) -> Change {
+        self.writes.push((key.into(), Some(value)));
+        self
+    }
+
+    /// Takes an entry out; that there is none is fine.
+    pub fn delete(mut self, key: impl Into<String>) -> Change {
+        self.writes.push((key.into(), None));
+        self
+    }
+}
+
+/// A change on its way to the disk, and who waits for it.
+struct Job {
+    change: Change,
+    done: oneshot::Sender<Result<u64, Failure>>,
+}
+
+impl Store {
+    /// Opens the store in this folder, or makes one there.
+    ///
+    /// # Errors
+    /// Another process has it, it is damaged, or the disk does not let us.
+    pub fn open(folder: &Path) -> Result<Store, Failure> {
+        Store::on(disk::Disk::open(folder)?)
+    }
+
+    fn on(disk: disk::Disk) -> Result<Store, Failure> {
+        let (revised, revision) = watch::channel(disk.revision()?);
+        let (changes, jobs) = mpsc::channel(QUEUE);
+        let disk = Arc::new(disk);
+        let writer = disk.clone();
+        let thread = std::thread::Builder::new().name("store".to_owned());
+        thread
+            .spawn(move || write(&writer, jobs, &revised))
+            .map_err(|error| Failure::Broken(format!("the store's thread cannot start: {error}")))?;
+        Ok(Store { disk, changes, revision })
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// The store cannot be read, or something else stands there than this program writes.
+    pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Entry<T>>, Failure> {
+        self.get_bytes(key).await?.map(|entry| entry.read(key)).transpose()
+    }
+
+    /// As [`Store::get`], for values that are no JSON.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn get_bytes(&self, key: &str) -> Result<Option<Entry<Vec<u8>>>, Failure> {
+        self.disk.get(key)
+    }
+
+    /// All entries whose keys begin with this, sorted by key.
+    ///
+    /// # Errors
+    /// As for [`Store::get`].
+    pub async fn list<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<Keyed<T>>, Failure> {
+        let entries = self.disk.list(prefix)?;
+        entries.into_iter().map(|(key, entry)| Ok((key.clone(), entry.read(&key)?))).collect()
+    }
+
+    /// Commits a change, and waits until it is on the disk. The answer is its revision.
+    ///
+    /// # Errors
+    /// Something was not as expected, or the disk is full or broken.
+    pub async fn commit(&self, change: Change) -> Result<u64, Failure> {
+        let (done, answer) = oneshot::channel();
+        let gone = || Failure::Broken("the store's thread is gone; restart ringwayd".to_owned());
+        self.changes.send(Job { change, done }).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Has the revision of the last change, whoever made it.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.revision.clone()
+    }
+}
+
+impl Entry<Vec<u8>> {
+    fn read<T: DeserializeOwned>(self, key: &str) -> Result<Entry<T>, Failure> {
+        let wrong = |error| Failure::Broken(format!("`{key}` in the store is not what this version writes: {error}"));
+        let value = serde_json::from_slice(&self.value).map_err(wrong)?;
+        Ok(Entry { value, revision: self.revision })
+    }
+}
+
+/// The writing thread: whatever waits is committed together, so that many joins cost one sync of the disk.
+fn write(disk: &disk::Disk, mut jobs: mpsc::Receiver<Job>, revised: &watch::Sender<u64>) {
+    const TOGETHER: usize = 256;
+    let mut batch = Vec::with_capacity(TOGETHER);
+    while jobs.blocking_recv_many(&mut batch, TOGETHER) > 0 {
+        let results = disk.commit(batch.iter().map(|job| &job.change));
+        let newest = results.iter().filter_map(|result| result.as_ref().ok()).max().copied();
+        // First the watchers' value, then the answers: who was answered finds what it wrote.
+        if let Some(newest) = newest {
+            revised.send_replace(newest);
+        }
+        for (job, result) in batch.drain(..).zip(results) {
+            // Who asked may have gone; the change stands.
+            let _ = job.done.send(result);
+        }
+    }
+}
