@@ -32,6 +32,12 @@ pub use resources::{Packed, Resources};
 pub use tonic;
 pub use translate::{address::read as read_address, translate};
 
+/// The bounds of `latency` in what proxies report, microseconds; what took longer is counted behind the last.
+pub const LATENCY_BOUNDS_US: [u64; 16] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+    10_000_000, 30_000_000, 60_000_000,
+];
+
 /// Reads and checks a document. `file` is only the name that findings carry, and the place that relative paths
 /// start from; nothing is opened.
 ///

@@ -5,9 +5,11 @@
 //!     SIGHUP ──────► read → compile → resolve what is new → bind ─► order (or refuse, and stay)
 //!     DNS answer ─► compile ─────────────────────────────────────► order
 //!     a certificate ─► compile ──────────────────────────────────► order (or refuse, and try again)
+//!     the daemon ─► take or refuse, one by one → bind ───────────► order (`agent/daemon.rs`)
 //!     SIGTERM, SIGINT, POST /drain ─► order to drain → wait → exit; a second signal: exit
 //! ```
 
+mod daemon;
 mod rotate;
 
 use crate::admin::{self, Admin};
@@ -23,6 +25,7 @@ use crate::state::State;
 use crate::tell::{tell, tell_ready};
 use crate::world::Around;
 use api::Resources;
+use daemon::Daemon;
 use flow::{Order, RuleCounts, Series};
 use plan::{Answers, Plan, World};
 use ring::Features;
@@ -127,11 +130,15 @@ struct Agent {
     around: Around,
     warnings: Warnings,
     cores: Cores,
+    /// Of the cores.
+    cpus: Vec<usize>,
     sockets: Sockets,
     dns: Dns,
     admin: Option<Admin>,
     log: Log,
     state: Arc<State>,
+    /// Where the configuration comes from when it is not in the file.
+    daemon: Option<Daemon>,
 }
 
 impl Agent {
@@ -149,13 +156,18 @@ impl Agent {
             file::compile(path, &resources, None, 1, &world).map_err(Refused::Findings)
         };
         let draft = compile(Answers::default())?;
+        let daemon = match &draft.process.daemon {
+            Some(section) => Some(Daemon::open(section.clone(), resources.clone())?),
+            None => None,
+        };
         let wanted = cores.map_or_else(|| draft.process.cores.clone(), api::Cores::Count);
         let cpus = cores::choose(&wanted, &ring::host::cpu::allowed()).map_err(refused)?;
         let sockets = Sockets::new(cpus.len());
         let binding = bind_at_start(&sockets, &draft).await.map_err(Refused::Start)?;
         let process = Arc::new(flow::Process::default());
         let mut cores = Cores::start(&cpus, &features, &process).map_err(|error| refused(error.to_string()))?;
-        let state = Arc::new(State::new(&cores, process, features, descriptor_limit));
+        let standing = daemon.as_ref().map(Daemon::standing);
+        let state = Arc::new(State::new(&cores, process, features, descriptor_limit, standing));
         let admin = match &draft.process.admin {
             Some(address) => Some(Admin::start(address, state.clone()).await.map_err(refused)?),
             None => None,
@@ -177,40 +189,45 @@ impl Agent {
             around,
             warnings: Warnings::default(),
             cores,
+            cpus,
             sockets,
             dns,
             admin,
             log,
             state,
+            daemon,
         };
         agent.sockets.replace(binding);
         agent.use_plan(plan);
+        let serves = agent.start_daemon().await;
         agent.await_cores().await?;
-        agent.say_ready(&cpus);
+        if serves {
+            agent.state.ready.store(true, Relaxed);
+            agent.say_ready();
+        }
+        agent.all_cores_have_it();
         agent.warn_of_certificates();
         Ok(agent)
     }
 
-    /// Waits until every core works with the first plan.
+    /// Waits until every core works with the plan.
     async fn await_cores(&self) -> Result<(), Refused> {
         let all = async {
             while !self.cores.acknowledged(self.plan.generation) {
                 sleep(Duration::from_millis(1)).await;
             }
         };
-        timeout(FIRST_ORDER, all).await.map_err(|_| refused("a core did not take its first plan".to_owned()))?;
-        self.state.ready.store(true, Relaxed);
-        Ok(())
+        timeout(FIRST_ORDER, all).await.map_err(|_| refused("a core did not take its first plan".to_owned()))
     }
 
-    fn say_ready(&self, cpus: &[usize]) {
+    fn say_ready(&self) {
         let listeners = self.plan.listeners.iter().map(|listener| format!(" {}={}", listener.name, listener.address));
         let admin =
             self.admin.as_ref().map_or(String::new(), |admin| format!("; admin={}", admin::text(admin.address())));
         tell_ready(format_args!(
             "{}; cores {}; listeners{}{admin}; limits connections={} descriptors={} memlock={}",
             self.state.features,
-            cores::numbers(cpus),
+            cores::numbers(&self.cpus),
             listeners.collect::<String>(),
             self.plan.process.connections,
             self.state.descriptor_limit,
@@ -237,15 +254,22 @@ impl Agent {
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let state = self.state.clone();
         loop {
+            let pending = self.pending();
             tokio::select! {
                 () = signals.ends.come() => break,
                 () = state.drain.notified() => break,
                 _ = signals.hang_up.recv() => self.reload().await,
                 _ = signals.user1.recv() => self.log.reopen(),
                 () = self.dns.changed() => self.answers_changed(),
-                _ = second.tick() => self.look_after(),
+                news = daemon::news(&mut self.daemon) => self.hear(news).await,
+                () = acknowledged(&self.cores, pending) => self.all_cores_have_it(),
+                _ = second.tick() => {
+                    self.look_after();
+                    self.look_after_daemon().await;
+                }
             }
         }
+        self.finish_daemon().await;
         self.drain(signals.ends).await;
     }
 
@@ -276,6 +300,9 @@ impl Agent {
 
     async fn try_reload(&mut self) -> Result<String, Vec<String>> {
         let resources = file::read(&self.path)?;
+        if self.daemon.is_some() {
+            return self.reload_under_daemon(resources).await.map_err(|reasons| self.about_file(reasons));
+        }
         let generation = self.plan.generation + 1;
         let mut files = Files::read(Wanted::of(&resources));
         let contents = files.seen();
@@ -284,7 +311,8 @@ impl Agent {
             file::compile(&agent.path, &resources, Some(&agent.plan), generation, &world)
         };
         let draft = compile(self, self.dns.answers(self.plan.names()))?;
-        let binding = self.sockets.bind_again(addresses(&draft)).await.map_err(|reasons| self.about_file(reasons))?;
+        let binding = self.sockets.bind_again(addresses(&draft)).await;
+        let binding = binding.map_err(|unbound| self.about_file(texts(&unbound)))?;
         let admin = self.move_admin(&draft).await.map_err(|reason| self.about_file(vec![reason]))?;
         let changes = difference::between(&self.resources, &resources, (self.around.files.in_force(), &contents));
         // From here on nothing is refused: names whose answers do not come have no endpoints until they do.
@@ -346,7 +374,7 @@ impl Agent {
     /// The same configuration in another world: the plan to come.
     fn compile(&self, world: World) -> Result<Plan, Vec<String>> {
         let plan = plan::compile(&self.resources, Some(&self.plan), self.plan.generation + 1, &world);
-        plan.map_err(|rejections| rejections.iter().map(ToString::to_string).collect())
+        plan.map_err(|rejections| texts(&rejections))
     }
 
     /// Hands a plan, whose sockets are bound, to all cores.
@@ -414,7 +442,19 @@ async fn all_closed(cores: &Cores) {
 }
 
 fn bind(sockets: &Sockets, plan: &Plan) -> Result<Binding, Vec<String>> {
-    sockets.bind(addresses(plan))
+    sockets.bind(addresses(plan)).map_err(|unbound| texts(&unbound))
+}
+
+fn texts(list: &[impl ToString]) -> Vec<String> {
+    list.iter().map(ToString::to_string).collect()
+}
+
+/// Waits until all cores work with a plan; without one, for ever.
+async fn acknowledged(cores: &Cores, generation: Option<u64>) {
+    let Some(generation) = generation else { return std::future::pending().await };
+    while !cores.acknowledged(generation) {
+        sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// Where a plan listens, with the listeners' names.

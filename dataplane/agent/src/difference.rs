@@ -8,23 +8,34 @@ use api::envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use api::envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, http_filter,
 };
+use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use api::envoy_types::pb::google::protobuf::Any;
 use api::{Resources, xds};
 use std::collections::BTreeMap;
 
-/// Files that a line names at most.
+/// What a line says when there is nothing to say.
+pub(crate) const NOTHING: &str = "nothing changed";
+/// Files and secrets that a line names at most.
 const MOST_FILES: usize = 8;
+/// Listeners and services that it does.
+const MOST_NAMES: usize = 32;
 
 /// Names with `+` for new, `-` for gone, `~` for changed ones, and behind these what has changed:
 /// `listeners ~web (TLS, policy); services +cart -old; files ~certs/a.pem`.
 pub(crate) fn between(old: &Resources, new: &Resources, files: (&Contents, &Contents)) -> String {
     let listeners = changes(&listeners(old), &listeners(new), of_listener);
     let services = changes(&services(old), &services(new), of_service);
+    let secrets = changes(&secrets(old), &secrets(new), |_, _| Vec::new());
     let of_files = changes(&named_files(files.0), &named_files(files.1), |_, _| Vec::new());
     let mut parts = Vec::new();
-    for (what, mut changes) in [("listeners", listeners), ("services", services), ("files", of_files)] {
-        if what == "files" && changes.len() > MOST_FILES {
-            let more = changes.split_off(MOST_FILES).len();
+    for (what, mut changes, most) in [
+        ("listeners", listeners, MOST_NAMES),
+        ("services", services, MOST_NAMES),
+        ("secrets", secrets, MOST_FILES),
+        ("files", of_files, MOST_FILES),
+    ] {
+        if changes.len() > most {
+            let more = changes.split_off(most).len();
             changes.push(format!("and {more} more"));
         }
         if !changes.is_empty() {
@@ -34,7 +45,7 @@ pub(crate) fn between(old: &Resources, new: &Resources, files: (&Contents, &Cont
     if old.bootstrap != new.bootstrap {
         parts.push("process settings".to_owned());
     }
-    if parts.is_empty() { "nothing changed".to_owned() } else { parts.join("; ") }
+    if parts.is_empty() { NOTHING.to_owned() } else { parts.join("; ") }
 }
 
 type Named<'a, T> = BTreeMap<&'a str, T>;
@@ -50,6 +61,10 @@ fn listeners(of: &Resources) -> Named<'_, OfListener<'_>> {
 fn services(of: &Resources) -> Named<'_, OfService<'_>> {
     let endpoints: Named<'_, _> = of.endpoints.iter().map(|one| (one.cluster_name.as_str(), one)).collect();
     of.clusters.iter().map(|one| (one.name.as_str(), (one, endpoints.get(one.name.as_str()).copied()))).collect()
+}
+
+fn secrets(of: &Resources) -> Named<'_, &Secret> {
+    of.secrets.iter().map(|secret| (secret.name.as_str(), secret)).collect()
 }
 
 fn named_files(of: &Contents) -> Named<'_, OfFile<'_>> {

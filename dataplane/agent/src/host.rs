@@ -37,6 +37,11 @@ pub(crate) fn thread_state(name: &str) -> String {
     unknown()
 }
 
+/// What this machine is called.
+pub(crate) fn name() -> String {
+    fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+}
+
 /// Random bytes from the kernel.
 pub(crate) fn random_bytes<const N: usize>() -> std::io::Result<[u8; N]> {
     use std::io::Read;
@@ -62,6 +67,7 @@ mod tests {
         assert!(open_descriptors() >= 3 && before >= 3);
         drop(open);
         assert_ne!(locked_memory_limit(), "unknown");
+        assert!(!name().is_empty() && !name().contains(char::is_whitespace));
         let seen = std::thread::Builder::new().name("seen".into()).spawn(|| thread_state("seen")).unwrap();
         assert!(seen.join().unwrap().starts_with("state R"));
         assert_eq!(thread_state("nobody"), "unknown");

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `agent` | the thread's life: start, reload, changes of DNS answers and of certificates, drain |
 //! | `file` | the configuration file |
+//! | `daemon` | the daemon, where the configuration comes from one |
 //! | `files`, `tickets`, `world` | certificates and the like; the keys of tickets; all that plans are compiled with beside the file |
 //! | `cores` | the cores' threads: CPUs, start, orders, heartbeat |
 //! | `sockets` | listening sockets, keyed by address |
@@ -23,6 +24,7 @@
 mod admin;
 mod agent;
 mod cores;
+mod daemon;
 mod difference;
 mod dns;
 mod explain;
@@ -70,8 +72,12 @@ pub fn run(path: &Path, cores: Option<u32>) -> ExitCode {
 pub fn check(path: &Path) -> ExitCode {
     let plan =
         file::read(path).and_then(|resources| file::compile(path, &resources, None, 1, &world::of_check(&resources)));
-    match plan {
-        Ok(_) => ExitCode::SUCCESS,
+    let checked = plan.and_then(|plan| match &plan.process.daemon {
+        Some(section) => daemon::check(section).map_err(|reason| vec![file::at_start(path, &reason)]),
+        None => Ok(()),
+    });
+    match checked {
+        Ok(()) => ExitCode::SUCCESS,
         Err(findings) => {
             tell::tell_findings(&findings);
             ExitCode::FAILURE

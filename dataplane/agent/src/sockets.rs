@@ -33,6 +33,21 @@ pub(crate) struct Binding {
     fresh: BTreeMap<Address, File>,
 }
 
+/// An address that could not be bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unbound {
+    /// Whose it is.
+    pub(crate) listener: Box<str>,
+    /// Which, and why.
+    pub(crate) reason: String,
+}
+
+impl std::fmt::Display for Unbound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "listener {}: {}", self.listener, self.reason)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct File {
     device: u64,
@@ -48,11 +63,11 @@ impl Sockets {
     /// Binds those of `wanted` that are not bound yet.
     ///
     /// # Errors
-    /// A line for each address that cannot be bound; nothing has changed then.
+    /// Each address that cannot be bound; nothing has changed then.
     pub(crate) fn bind<'a>(
         &self,
         wanted: impl Iterator<Item = (&'a str, &'a Address)>,
-    ) -> Result<Binding, Vec<String>> {
+    ) -> Result<Binding, Vec<Unbound>> {
         let mut binding = Binding { bound: BTreeMap::new(), fresh: BTreeMap::new() };
         let mut failures = Vec::new();
         for (listener, address) in wanted {
@@ -66,7 +81,10 @@ impl Sockets {
                         binding.bound.insert(address.clone(), sockets);
                         binding.fresh.extend(File::of(address).map(|file| (address.clone(), file)));
                     }
-                    Err(error) => failures.push(format!("listener {listener}: cannot listen on {address}: {error}")),
+                    Err(error) => failures.push(Unbound {
+                        listener: listener.into(),
+                        reason: format!("cannot listen on {address}: {error}"),
+                    }),
                 },
             }
         }
@@ -80,7 +98,7 @@ impl Sockets {
     pub(crate) async fn bind_again<'a>(
         &self,
         wanted: impl Iterator<Item = (&'a str, &'a Address)> + Clone,
-    ) -> Result<Binding, Vec<String>> {
+    ) -> Result<Binding, Vec<Unbound>> {
         let until = Instant::now() + LETTING_GO;
         let just_left = |(_, address): (&str, &Address)| {
             let given_up = self.given_up.get(address).filter(|_| !self.bound.contains_key(address));
@@ -170,7 +188,7 @@ mod tests {
         Address::Ip(probe.local_addr().unwrap())
     }
 
-    fn bind(sockets: &Sockets, addresses: &[&Address]) -> Result<Binding, Vec<String>> {
+    fn bind(sockets: &Sockets, addresses: &[&Address]) -> Result<Binding, Vec<Unbound>> {
         sockets.bind(addresses.iter().map(|address| ("web", *address)))
     }
 
@@ -227,7 +245,8 @@ mod tests {
         sockets.replace(bind(&sockets, &[&a]).unwrap());
         let failures = bind(&sockets, &[&b, &taken.0]).unwrap_err();
         assert_eq!(failures.len(), 1);
-        assert!(failures[0].starts_with(&format!("listener web: cannot listen on {}", taken.0)), "{}", failures[0]);
+        let told = failures[0].to_string();
+        assert!(told.starts_with(&format!("listener web: cannot listen on {}", taken.0)), "{told}");
         assert!(TcpStream::connect(ip(&a)).is_ok());
         assert!(TcpStream::connect(ip(&b)).is_err());
     }

@@ -1,6 +1,7 @@
 //! What the agent and its admin pages share: counters to read, the plan, and what the agent has done so far.
 
 use crate::cores::{Began, Cores};
+use crate::daemon::Standing;
 use crate::log::Tally;
 use crate::series::Registry;
 use flow::{Counters, Process, RuleCounts, Series};
@@ -38,6 +39,8 @@ pub(crate) struct State {
     pub(crate) refused: AtomicU64,
     /// Changes of certificates and other files that the configuration names: applied, and refused.
     pub(crate) certificates: Tried,
+    /// How things stand with the daemon; None: the file has the configuration.
+    pub(crate) daemon: Option<Arc<Standing>>,
     /// What all cores share.
     pub(crate) process: Arc<Process>,
     /// Every core works with a plan.
@@ -62,7 +65,13 @@ pub(crate) struct Tried {
 
 impl State {
     /// The state of a process whose cores have been started.
-    pub(crate) fn new(cores: &Cores, process: Arc<Process>, features: Features, descriptor_limit: u64) -> State {
+    pub(crate) fn new(
+        cores: &Cores,
+        process: Arc<Process>,
+        features: Features,
+        descriptor_limit: u64,
+        daemon: Option<Arc<Standing>>,
+    ) -> State {
         State {
             counters: cores.counters(),
             stats: cores.stats(),
@@ -76,6 +85,7 @@ impl State {
             reloads: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             certificates: Tried::default(),
+            daemon,
             process,
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),

@@ -166,10 +166,10 @@ impl Core {
     }
 
     /// Counts a request or a tunnel under who sent it and what served it; `identity` is a client's with a certificate.
-    pub(crate) fn count_pair(&self, identity: Option<&str>, service: &str, status: u16) {
+    pub(crate) fn count_pair(&self, identity: Option<&str>, service: &str, status: u16, ending: Ending) {
         if let Some(identity) = identity {
             let pairs = &self.process.pairs;
-            self.counters.pairs.record(pairs.intern(identity, service), status);
+            self.counters.pairs.record(pairs.intern(identity, service), status, ending == Ending::Denied);
         }
     }
 

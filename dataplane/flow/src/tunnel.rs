@@ -53,7 +53,7 @@ impl Account {
         if let Some(series) = &self.series {
             series.core(core.index).record(record.status, record.duration_ns);
         }
-        core.count_pair(client.identity(), &self.service, record.status);
+        core.count_pair(client.identity(), &self.service, record.status, ending);
         if let Some([listener, route, rule, dry_run]) = &self.names {
             let record = Record { listener, route, service: &self.service, rule, dry_run, ..client.record(record) };
             core.log(&record.ended(ending));

@@ -50,6 +50,10 @@ fn answer(path: &Path, question: &Question) -> Result<String, Refused> {
     let asked = question.check().map_err(Refused::Usage)?;
     let resources = file::read(path).map_err(Refused::Findings)?;
     let plan = file::compile(path, &resources, None, 1, &world::of_check(&resources)).map_err(Refused::Findings)?;
+    if plan.process.daemon.is_some() {
+        let reason = "this proxy's configuration comes from its daemon: ask there, with `ringwayctl explain`";
+        return Err(Refused::Usage(reason.to_owned()));
+    }
     let listener = choose(&plan, &resources, &asked).map_err(Refused::Usage)?;
     Ok(decide(&plan, listener, &asked))
 }

@@ -12,7 +12,7 @@
 mod disk;
 mod wanted;
 
-pub(crate) use wanted::{Use, Wanted};
+pub(crate) use wanted::{Use, Wanted, tls_context};
 
 use disk::Seen;
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,6 +65,11 @@ impl Files {
     pub(crate) fn read(wanted: Wanted) -> Files {
         let seen = wanted.uses.iter().map(|(name, for_what)| (name.clone(), Seen::read(name, *for_what))).collect();
         Files { wanted, seen, in_force: Contents::new(), looks: 0, told: BTreeSet::new() }
+    }
+
+    /// Whether these are the files.
+    pub(crate) fn has(&self, wanted: &Wanted) -> bool {
+        self.wanted == *wanted
     }
 
     /// What the disk had at the last look.

@@ -48,7 +48,7 @@ impl Wanted {
         let chains = resources.listeners.iter().flat_map(|listener| &listener.filter_chains);
         let servers = chains.filter_map(|chain| chain.transport_socket.as_ref());
         let clients = resources.clusters.iter().filter_map(|cluster| cluster.transport_socket.as_ref());
-        for context in servers.chain(clients).filter_map(context) {
+        for context in servers.chain(clients).filter_map(tls_context) {
             context.tls_certificates.iter().for_each(|certificate| wanted.pair(certificate));
             if let Some(ValidationContextType::ValidationContext(context)) = &context.validation_context_type {
                 wanted.trust(context);
@@ -94,7 +94,7 @@ impl Wanted {
 }
 
 /// What both kinds of TLS contexts have in common.
-fn context(socket: &TransportSocket) -> Option<CommonTlsContext> {
+pub(crate) fn tls_context(socket: &TransportSocket) -> Option<CommonTlsContext> {
     let transport_socket::ConfigType::TypedConfig(config) = socket.config_type.as_ref()?;
     let server = || xds::decode::<DownstreamTlsContext>(config, xds::DOWNSTREAM_TLS).ok()?.common_tls_context;
     let client = || xds::decode::<UpstreamTlsContext>(config, xds::UPSTREAM_TLS).ok()?.common_tls_context;

@@ -3,6 +3,7 @@
 
 mod read;
 
+use crate::daemon::Standing;
 use crate::host;
 use crate::state::State;
 use crate::world;
@@ -142,6 +143,26 @@ static METRICS: &[Metric] = &[
     counter("ringway_reloads_applied", "Files that were reloaded", |from, out| counter_of(out, from.reloads)),
     counter("ringway_reloads_refused", "Files that were refused, the plan staying as it was", |from, out| counter_of(out, from.refused)),
     counter("ringway_dns_failures", "Questions to DNS without an answer", |from, out| counter_of(out, from.dns_failures)),
+    gauge("ringway_daemon_connected", "1 while the daemon is listened to", |from, out| of_daemon(from, out, |daemon| Some(u64::from(daemon.connected)))),
+    gauge("ringway_daemon_last_contact_seconds", "When the daemon last said something, since 1970", |from, out| {
+        match from.daemon.as_ref().filter(|daemon| daemon.last_contact_ms > 0) {
+            Some(daemon) => out.encode_gauge(&(daemon.last_contact_ms as f64 / 1e3)),
+            None => Ok(()),
+        }
+    }),
+    gauge("ringway_daemon_push", "The push whose configuration all cores work with", |from, out| of_daemon(from, out, |daemon| daemon.push)),
+    counter("ringway_daemon_responses", "Responses with configuration that were judged", |from, out| {
+        from.daemon.as_ref().map_or(Ok(()), |daemon| counter_of(out, daemon.responses))
+    }),
+    counter("ringway_daemon_resources_refused", "Resources in them that were refused", |from, out| {
+        from.daemon.as_ref().map_or(Ok(()), |daemon| counter_of(out, daemon.refused))
+    }),
+    gauge("ringway_daemon_resources_rejected", "Reasons for which resources are not in force as the daemon has them", |from, out| of_daemon(from, out, |daemon| Some(daemon.rejected))),
+    counter("ringway_daemon_certificates", "Questions for a certificate, by result", |from, out| {
+        let Some(daemon) = &from.daemon else { return Ok(()) };
+        let results = [("issued", daemon.issued), ("failed", daemon.not_issued)];
+        results.iter().try_for_each(|(result, count)| counts(out, &[("result", result)], *count))
+    }),
     gauge("ringway_draining", "1 while the process drains", |from, out| gauge_of(out, from.draining.into())),
     gauge("ringway_cores", "Cores", |from, out| gauge_of(out, from.counters.len() as u64)),
     gauge("ringway_start_time_seconds", "When the process started, since 1970", |from, out| out.encode_gauge(&from.start_time_s)),
@@ -205,12 +226,47 @@ struct Snapshot {
     reloads: u64,
     refused: u64,
     dns_failures: u64,
+    daemon: Option<Daemon>,
     draining: bool,
     start_time_s: f64,
     uptime_s: f64,
     resident_bytes: u64,
     descriptors: u64,
     descriptor_limit: u64,
+}
+
+/// How things stand with the daemon.
+#[derive(Debug)]
+struct Daemon {
+    connected: bool,
+    last_contact_ms: u64,
+    push: Option<u64>,
+    rejected: u64,
+    responses: u64,
+    refused: u64,
+    issued: u64,
+    not_issued: u64,
+}
+
+impl Daemon {
+    fn of(standing: &Standing) -> Daemon {
+        let (push, rejected) = standing.applied();
+        Daemon {
+            connected: standing.is_connected(),
+            last_contact_ms: standing.last_contact_ms(),
+            push,
+            rejected,
+            responses: standing.responses.load(Relaxed),
+            refused: standing.refused.load(Relaxed),
+            issued: standing.issued.load(Relaxed),
+            not_issued: standing.not_issued.load(Relaxed),
+        }
+    }
+}
+
+/// A gauge of a proxy under a daemon.
+fn of_daemon(from: &Snapshot, out: &mut Out<'_>, value: impl Fn(&Daemon) -> Option<u64>) -> fmt::Result {
+    from.daemon.as_ref().and_then(value).map_or(Ok(()), |value| gauge_of(out, value))
 }
 
 impl Snapshot {
@@ -238,6 +294,7 @@ impl Snapshot {
             reloads: state.reloads.load(Relaxed),
             refused: state.refused.load(Relaxed),
             dns_failures: state.dns_failures.load(Relaxed),
+            daemon: state.daemon.as_deref().map(Daemon::of),
             draining: state.draining.load(Relaxed),
             start_time_s: wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
             uptime_s: instant.elapsed().as_secs_f64(),
@@ -286,8 +343,8 @@ mod tests {
         counters.upstream_handshake_failures[Failure::UnknownIssuer.index()].add(4);
         counters.plaintext.add(6);
         let pairs = flow::Pairs::default();
-        counters.pairs.record(pairs.intern("spiffe://shop/web", "cart"), 201);
-        counters.pairs.record(PairId::OTHER, 404);
+        counters.pairs.record(pairs.intern("spiffe://shop/web", "cart"), 201, false);
+        counters.pairs.record(PairId::OTHER, 404, false);
         let rule = |route: &str, list: &'static str, name: &str| RuleKey {
             listener: "web".into(),
             route: route.into(),
@@ -320,6 +377,16 @@ mod tests {
                 not_after_s: 1_000_000 + 36 * 3600,
             }],
             certificates_refused: 9,
+            daemon: Some(Daemon {
+                connected: true,
+                last_contact_ms: 1_500,
+                push: Some(7),
+                rejected: 2,
+                responses: 30,
+                refused: 4,
+                issued: 5,
+                not_issued: 6,
+            }),
             now_s: 1_000_000,
             ..Snapshot::default()
         }
@@ -369,6 +436,14 @@ mod tests {
             "ringway_certificate_expiry_days{name=\"certs/a.pem\",kind=\"own\",subject=\"spiffe://shop/web\"} 1.5",
             "ringway_certificate_reloads_total{result=\"applied\"} 0",
             "ringway_certificate_reloads_total{result=\"refused\"} 9",
+            "ringway_daemon_connected 1",
+            "ringway_daemon_last_contact_seconds 1.5",
+            "ringway_daemon_push 7",
+            "ringway_daemon_responses_total 30",
+            "ringway_daemon_resources_refused_total 4",
+            "ringway_daemon_resources_rejected 2",
+            "ringway_daemon_certificates_total{result=\"issued\"} 5",
+            "ringway_daemon_certificates_total{result=\"failed\"} 6",
             "ringway_core_completions_per_turn{core=\"0\"} 2.5",
             "ringway_core_busy_seconds_total{core=\"0\"} 1.5",
             concat!("ringway_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
@@ -377,5 +452,11 @@ mod tests {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
         }
         assert!(page.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn a_proxy_without_a_daemon_has_no_values_of_one() {
+        let page = encode(Snapshot { daemon: None, ..snapshot() });
+        assert!(!page.lines().any(|line| line.starts_with("ringway_daemon_")), "{page}");
     }
 }

@@ -88,19 +88,34 @@ impl Slot {
 
 /// What one core counts by pair. Takes no memory before the first request with an identity.
 #[derive(Debug, Default)]
-pub struct PairCounts(OnceLock<Box<[[Count; 6]]>>);
+pub struct PairCounts(OnceLock<Box<[PairCount]>>);
+
+#[derive(Debug, Default)]
+struct PairCount {
+    classes: [Count; 6],
+    denied: Count,
+}
 
 impl PairCounts {
-    /// Counts one request by its status (0 for none); only the core may.
+    /// Counts one request by its status (0 for none), and whether policy refused it; only the core may.
     #[inline]
-    pub fn record(&self, pair: PairId, status: u16) {
-        let counts = self.0.get_or_init(|| (0..=PAIRS).map(|_| Default::default()).collect());
-        counts[usize::from(pair.0)][usize::from(status / 100).min(5)].add(1);
+    pub fn record(&self, pair: PairId, status: u16, denied: bool) {
+        let counts = self.0.get_or_init(|| (0..=PAIRS).map(|_| PairCount::default()).collect());
+        let count = &counts[usize::from(pair.0)];
+        count.classes[usize::from(status / 100).min(5)].add(1);
+        if denied {
+            count.denied.add(1);
+        }
     }
 
     /// A pair's requests by class: `none`, 1xx, 2xx, 3xx, 4xx, 5xx.
     pub fn classes(&self, pair: PairId) -> [u64; 6] {
-        self.0.get().map_or([0; 6], |counts| counts[usize::from(pair.0)].each_ref().map(Count::value))
+        self.0.get().map_or([0; 6], |counts| counts[usize::from(pair.0)].classes.each_ref().map(Count::value))
+    }
+
+    /// Of these, those that policy refused.
+    pub fn denied(&self, pair: PairId) -> u64 {
+        self.0.get().map_or(0, |counts| counts[usize::from(pair.0)].denied.value())
     }
 }
 
@@ -181,10 +196,10 @@ mod tests {
         let pair = pairs.intern("spiffe://shop/web", "cart");
         assert_eq!(counts.classes(pair), [0; 6]);
         for status in [200, 204, 503, 0, 999] {
-            counts.record(pair, status);
+            counts.record(pair, status, false);
         }
-        counts.record(PairId::OTHER, 404);
-        assert_eq!(counts.classes(pair), [1, 0, 2, 0, 0, 2]);
-        assert_eq!(counts.classes(PairId::OTHER), [0, 0, 0, 0, 1, 0]);
+        counts.record(PairId::OTHER, 403, true);
+        assert_eq!((counts.classes(pair), counts.denied(pair)), ([1, 0, 2, 0, 0, 2], 0));
+        assert_eq!((counts.classes(PairId::OTHER), counts.denied(PairId::OTHER)), ([0, 0, 0, 0, 1, 0], 1));
     }
 }

@@ -132,7 +132,7 @@ impl Request {
         let ending = core.ended(ending);
         self.current.record(core, self.series, outcome.status, duration_ns);
         let key = &self.current.plan.series[self.series.0 as usize];
-        core.count_pair(client.identity(), &key.service, outcome.status);
+        core.count_pair(client.identity(), &key.service, outcome.status, ending);
         if self.current.http(self.listener).is_some_and(|http| http.access_log) {
             self.log(core, client, ending, outcome, duration_ns);
         }

@@ -12,6 +12,7 @@ mod aside;
 mod client;
 mod credential;
 mod der;
+mod elsewhere;
 mod failure;
 mod record;
 mod server;
@@ -27,6 +28,7 @@ mod verifier;
 
 pub use client::{Client, ClientSettings};
 pub use credential::Credential;
+pub use elsewhere::{pinned, verifier};
 pub use failure::Failure;
 pub use server::{Clients, Server, ServerSettings};
 pub use session::{Handshake, HandshakeState, Opened, Peer, Session};

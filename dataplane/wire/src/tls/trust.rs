@@ -5,7 +5,7 @@ use super::der::{Leaf, next_update_s};
 use crate::spiffe::Pattern;
 use rustls::DistinguishedName;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateRevocationListDer, TrustAnchor};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor};
 use std::sync::Arc;
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 
@@ -58,6 +58,20 @@ impl Trust {
         for pem in roots {
             found.extend(certificates(pem)?);
         }
+        Trust::of(&found, domains, lists, digest)
+    }
+
+    /// One root, as DER, whose word counts for any trust domain.
+    pub(super) fn of_root(root: &CertificateDer<'_>) -> Result<Trust, String> {
+        Trust::of(&[root.clone().into_owned()], Vec::new(), &[], digest_of([&root[..]].into_iter()))
+    }
+
+    fn of(
+        found: &[CertificateDer<'static>],
+        domains: Vec<String>,
+        lists: &[&[u8]],
+        digest: [u8; 32],
+    ) -> Result<Trust, String> {
         if found.len() > ROOTS {
             return Err(format!("has more than {ROOTS} roots"));
         }

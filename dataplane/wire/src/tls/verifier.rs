@@ -120,9 +120,14 @@ impl Verifier {
         let names = !self.expect.is_empty() && self.expect.iter().all(|expect| matches!(expect, Expect::Name(_)));
         Error::InvalidCertificate(match names {
             true => CertificateError::NotValidForName,
-            false => CertificateError::Other(OtherError(Arc::new(NotExpected))),
+            false => return not_expected(),
         })
     }
+}
+
+/// Somebody, but not who should be there.
+pub(super) fn not_expected() -> Error {
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(NotExpected))))
 }
 
 /// Why a certificate has no identity that counts.

@@ -1,5 +1,6 @@
 //! Sessions against each other, against rustls' own connections, and with what must be refused.
 
+mod elsewhere;
 mod hello;
 mod refusals;
 mod resumption;

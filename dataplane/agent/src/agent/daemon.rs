@@ -1,0 +1,467 @@
+//! An agent under a daemon: what came is tried, resource by resource; what is good becomes the next plan; what all cores
+//! work with is kept on disk.
+
+use super::{Agent, RESOLVE, Refused, addresses, refused};
+use crate::daemon::{Folder, Joined, Judged, Kind, Link, News, Shelf, Standing, Start, Update, applied, generation};
+use crate::difference;
+use crate::files::{Contents, Files, Wanted};
+use crate::sockets::Binding;
+use crate::tell::tell;
+use crate::world::now_s;
+use api::Resources;
+use api::mesh::KeyPair;
+use plan::{Plan, Rejection};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// Seconds after which what was refused is tried again although nothing came: an address may be free by now.
+const AGAIN_S: u32 = 10;
+/// Reasons that are told at once.
+const MOST_TOLD: usize = 8;
+/// Between two writings of the generation, and how many times as long as one took.
+const KEEP: Duration = Duration::from_secs(1);
+const KEEP_TIMES: u32 = 20;
+
+/// What an agent under a daemon has beside the others.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    section: api::Daemon,
+    /// What the file says: it belongs to the process.
+    file: Resources,
+    folder: Arc<Folder>,
+    shelf: Shelf,
+    standing: Arc<Standing>,
+    link: Option<Link>,
+    joined: Option<Joined>,
+    /// The certificate may be shown.
+    valid: bool,
+    /// The push that was taken last.
+    version: String,
+    /// The plan that not all cores have yet, and its push.
+    pending: Option<(u64, String)>,
+    keeping: Keeping,
+    /// Since what is refused was tried.
+    seconds: u32,
+    /// What was said of refusals, so that it is said once.
+    told: Vec<String>,
+}
+
+/// The writing of the generation, on a thread that may wait for a disk.
+#[derive(Debug)]
+struct Keeping {
+    /// There is a newer one than was written.
+    due: bool,
+    /// Under way; tells how long it took.
+    writing: Option<JoinHandle<Duration>>,
+    not_before: Instant,
+}
+
+/// A plan that could be used, with its sockets.
+struct Prepared {
+    resources: Resources,
+    draft: Plan,
+    binding: Binding,
+    /// Its files, if they are others than before.
+    files: Option<(Files, Contents)>,
+}
+
+impl Daemon {
+    /// Takes the folder of state, and what is kept there.
+    ///
+    /// # Errors
+    /// The folder cannot be had.
+    pub(super) fn open(section: api::Daemon, file: Resources) -> Result<Daemon, Refused> {
+        let folder = Folder::open(Path::new(&section.state)).map_err(refused)?;
+        let standing = Standing::new().map_err(|error| refused(format!("no random bytes: {error}")))?;
+        let joined = Joined::read(&folder).unwrap_or_else(|reason| {
+            tell(format_args!("{reason}: this proxy has to join again"));
+            None
+        });
+        let mut daemon = Daemon {
+            section,
+            file,
+            folder: Arc::new(folder),
+            shelf: Shelf::default(),
+            standing: Arc::new(standing),
+            link: None,
+            joined,
+            valid: false,
+            version: String::new(),
+            pending: None,
+            keeping: Keeping { due: false, writing: None, not_before: Instant::now() },
+            seconds: 0,
+            told: Vec::new(),
+        };
+        daemon.restore();
+        Ok(daemon)
+    }
+
+    fn restore(&mut self) {
+        let Some(joined) = &self.joined else { return };
+        let read = self.folder.read(generation::FILE, generation::MOST_BYTES);
+        let restored = read.and_then(|bytes| match bytes {
+            None => Ok(None),
+            Some(bytes) => {
+                let named = |reason: String| format!("{}: {reason}", self.folder.name(generation::FILE));
+                Shelf::restore(&bytes, &joined.identity).map(Some).map_err(named)
+            }
+        });
+        match restored {
+            Ok(None) => {}
+            Ok(Some((shelf, version))) => (self.shelf, self.version) = (shelf, version),
+            Err(reason) => tell(format_args!("{reason}; the daemon is waited for")),
+        }
+    }
+
+    /// How things stand.
+    pub(super) fn standing(&self) -> Arc<Standing> {
+        self.standing.clone()
+    }
+
+    /// What belongs to the process, and what it proves itself with.
+    fn base(&self) -> Resources {
+        let mut base = self.file.clone();
+        if let Some(joined) = self.joined.as_ref().filter(|_| self.valid) {
+            let pair = KeyPair { chain: joined.chain.clone(), key: joined.key.0.clone() };
+            base.secrets.push(api::mesh::identity(&pair));
+        }
+        base
+    }
+
+    /// Looks whether the certificate may be shown. True: that has changed.
+    fn look_at_certificate(&mut self) -> bool {
+        let valid = self.joined.as_ref().is_some_and(|joined| joined.is_valid(now_s()));
+        std::mem::replace(&mut self.valid, valid) != valid
+    }
+
+    /// Tells what is refused, that was not told yet.
+    fn tell_refused(&mut self, rejections: &[Rejection]) {
+        let texts: Vec<String> = rejections.iter().map(ToString::to_string).collect();
+        let fresh: Vec<&String> = texts.iter().filter(|text| !self.told.contains(text)).collect();
+        for text in fresh.iter().take(MOST_TOLD) {
+            tell(format_args!("refused, the last good one stays: {text}"));
+        }
+        if fresh.len() > MOST_TOLD {
+            tell(format_args!("and {} more are refused: see `ringwayctl rejects`", fresh.len() - MOST_TOLD));
+        }
+        self.told = texts;
+    }
+}
+
+/// Waits for news of the daemon; without one, for ever.
+pub(super) async fn news(daemon: &mut Option<Daemon>) -> News {
+    match daemon.as_mut().and_then(|daemon| daemon.link.as_mut()) {
+        Some(link) => link.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Agent {
+    /// Tries what was kept, and begins to look for the daemon. True: there is something to serve.
+    pub(super) async fn start_daemon(&mut self) -> bool {
+        let Some(daemon) = &mut self.daemon else { return true };
+        daemon.look_at_certificate();
+        let version = daemon.version.clone();
+        self.try_again().await;
+        let Some(daemon) = &mut self.daemon else { return true };
+        let serves = !self.plan.listeners.is_empty();
+        match serves {
+            true => tell(format_args!("started from {} (push {version})", daemon.folder.name(generation::FILE))),
+            false => tell("nothing to start from: the daemon is waited for"),
+        }
+        daemon.link = Some(Link::start(Start {
+            addresses: daemon.section.addresses.clone(),
+            token: daemon.section.token.as_ref().map(Into::into),
+            folder: daemon.folder.clone(),
+            standing: daemon.standing.clone(),
+            state: self.state.clone(),
+            joined: daemon.joined.clone().into(),
+        }));
+        serves
+    }
+
+    /// What the daemon, or the connection to it, has to say.
+    pub(super) async fn hear(&mut self, news: News) {
+        let Some(daemon) = &mut self.daemon else { return };
+        match news {
+            News::Opened(reply) => drop(reply.send((daemon.shelf.wanted(), daemon.shelf.versions()))),
+            News::Update(update, reply) => self.take_update(&update, reply).await,
+            News::Joined(joined) => {
+                daemon.joined = Some(*joined);
+                daemon.look_at_certificate();
+                self.try_again().await;
+            }
+            News::Drain => {
+                tell("the daemon wants this proxy to drain");
+                self.state.draining.store(true, Relaxed);
+                self.state.drain.notify_one();
+            }
+        }
+    }
+
+    async fn take_update(&mut self, update: &Update, reply: oneshot::Sender<Judged>) {
+        let Some(daemon) = &mut self.daemon else { return };
+        let mut rejections = daemon.shelf.take(update);
+        if !update.version.is_empty() {
+            daemon.version.clone_from(&update.version);
+        }
+        let only_endpoints = update.kind == Kind::Endpoints;
+        let prepared = self.prepare(!only_endpoints).await;
+        let Some(daemon) = &mut self.daemon else { return };
+        rejections.extend(daemon.shelf.refused_of(update).cloned());
+        if let Err(reasons) = &prepared {
+            rejections.extend(reasons.iter().cloned());
+        }
+        let once = |mut list: Vec<Rejection>, one: Rejection| {
+            if !list.contains(&one) {
+                list.push(one);
+            }
+            list
+        };
+        let rejections = rejections.into_iter().fold(Vec::new(), once);
+        daemon.tell_refused(&rejections);
+        let wanted = (!only_endpoints).then(|| daemon.shelf.wanted());
+        // The answer waits for nothing else: neither for names nor for cores.
+        let _ = reply.send(Judged { rejections, wanted });
+        match prepared {
+            Ok(prepared) => self.adopt(prepared, only_endpoints).await,
+            Err(_) => self.tell_standing(),
+        }
+    }
+
+    /// Tries everything once more: something beside the resources has changed.
+    async fn try_again(&mut self) {
+        match self.prepare(true).await {
+            Ok(prepared) => self.adopt(prepared, false).await,
+            Err(reasons) => {
+                let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+                tell(format_args!("generation {} stays: {}", self.plan.generation, reasons.join("; ")));
+            }
+        }
+    }
+
+    /// Compiles and binds what the shelf has, as much of it as is good.
+    async fn prepare(&mut self, again: bool) -> Result<Prepared, Vec<Rejection>> {
+        let Agent { daemon: Some(daemon), plan, around, dns, sockets, .. } = self else { return Err(Vec::new()) };
+        let base = daemon.base();
+        let generation = plan.generation + 1;
+        let compile = |resources: &Resources, files: &Contents| {
+            let world = around.with(dns.answers(plan.names()), files.clone());
+            plan::compile(resources, Some(plan), generation, &world)
+        };
+        let read = |resources: &Resources| {
+            let wanted = Wanted::of(resources);
+            let other = !around.files.has(&wanted);
+            other.then(|| Files::read(wanted)).map(|files| (files.seen(), files)).map(|(seen, files)| (files, seen))
+        };
+        daemon.shelf.begin(daemon.valid, again);
+        if let Some(rehearsal) = daemon.shelf.rehearsal(&base) {
+            let files = read(&rehearsal);
+            let contents = files.as_ref().map_or(around.files.in_force(), |(_, seen)| seen);
+            if let Err(reasons) = compile(&rehearsal, contents) {
+                daemon.shelf.refuse_waiting(&reasons);
+            }
+        }
+        loop {
+            let resources = daemon.shelf.trial(&base);
+            let files = read(&resources);
+            let contents = files.as_ref().map_or(around.files.in_force(), |(_, seen)| seen);
+            let reasons = match compile(&resources, contents) {
+                Ok(draft) => match sockets.bind_again(addresses(&draft)).await {
+                    Ok(binding) => return Ok(Prepared { resources, draft, binding, files }),
+                    Err(unbound) => unbound.into_iter().map(unbound_listener).collect(),
+                },
+                Err(reasons) => reasons,
+            };
+            if !daemon.shelf.lower(&reasons) {
+                return Err(reasons);
+            }
+        }
+    }
+
+    /// Uses a plan that was prepared. From here on nothing is refused.
+    async fn adopt(&mut self, prepared: Prepared, only_endpoints: bool) {
+        let Prepared { resources, draft, binding, files } = prepared;
+        let changed = resources != self.resources || files.is_some();
+        if changed {
+            let contents = files.as_ref().map_or(self.around.files.in_force(), |(_, seen)| seen).clone();
+            let in_force = self.around.files.in_force();
+            let changes = difference::between(&self.resources, &resources, (in_force, &contents));
+            let plan = self.resolved(&resources, draft, &contents).await;
+            self.sockets.replace(binding);
+            self.resources = resources;
+            if let Some((mut files, contents)) = files {
+                files.apply(contents);
+                self.around.files = files;
+            }
+            let more = plan.process.connections > self.plan.process.connections;
+            self.use_plan(Arc::new(plan));
+            if more {
+                self.warn_of_limits();
+            }
+            self.warn_of_certificates();
+            let is_news = !only_endpoints && changes != difference::NOTHING;
+            if is_news && let Some(daemon) = &self.daemon {
+                let push = if daemon.version.is_empty() { "none" } else { &daemon.version };
+                tell(format_args!("push {push}: generation {}: {changes}", self.plan.generation));
+            }
+        }
+        if let Some(daemon) = &mut self.daemon {
+            daemon.shelf.commit();
+            daemon.seconds = 0;
+            daemon.pending = Some((self.plan.generation, daemon.version.clone()));
+        }
+        self.tell_standing();
+    }
+
+    /// The plan with the names that it wants resolved, as far as they are in time.
+    async fn resolved(&mut self, resources: &Resources, draft: Plan, files: &Contents) -> Plan {
+        self.dns.want(draft.names());
+        if draft.names().is_empty() {
+            return draft;
+        }
+        self.dns.settle(RESOLVE).await;
+        let world = self.around.with(self.dns.answers(draft.names()), files.clone());
+        plan::compile(resources, Some(&self.plan), draft.generation, &world).unwrap_or(draft)
+    }
+
+    /// Tells reports what is refused and what was not understood.
+    fn tell_standing(&self) {
+        let Some(daemon) = &self.daemon else { return };
+        let rejected = daemon.shelf.refused().map(|(one, version)| crate::daemon::rejected(one, version.to_owned()));
+        let rejected: Vec<_> = rejected.collect();
+        let ignored = daemon.shelf.ignored().map(str::to_owned).chain(self.plan.ignored.iter().cloned()).collect();
+        daemon.standing.tell(|told| (told.rejected, told.ignored) = (rejected, ignored));
+    }
+
+    /// The generation that not all cores have yet.
+    pub(super) fn pending(&self) -> Option<u64> {
+        self.daemon.as_ref()?.pending.as_ref().map(|(generation, _)| *generation)
+    }
+
+    /// All cores work with the generation that was pending: it is told, kept, and the process is ready if nothing is missing.
+    pub(super) fn all_cores_have_it(&mut self) {
+        let Some(daemon) = &mut self.daemon else { return };
+        let Some((generation, version)) = daemon.pending.take() else { return };
+        if !self.state.ready.load(Relaxed) && daemon.shelf.is_settled() {
+            self.state.ready.store(true, Relaxed);
+            self.say_ready();
+        }
+        let Some(daemon) = &mut self.daemon else { return };
+        let ready = self.state.ready.load(Relaxed);
+        daemon.standing.tell(|told| (told.applied, told.ready) = (Some(applied(version, generation)), ready));
+        daemon.keeping.due = true;
+        self.keep();
+    }
+
+    /// Writes what all cores work with, when it is time.
+    fn keep(&mut self) {
+        let Some(daemon) = &mut self.daemon else { return };
+        let keeping = &mut daemon.keeping;
+        let is_busy = keeping.writing.as_ref().is_some_and(|writing| !writing.is_finished());
+        if !keeping.due || is_busy || Instant::now() < keeping.not_before || daemon.pending.is_some() {
+            return;
+        }
+        let Some(bytes) = daemon.generation() else { return };
+        let folder = daemon.folder.clone();
+        daemon.keeping.due = false;
+        daemon.keeping.not_before = Instant::now() + KEEP;
+        daemon.keeping.writing = Some(tokio::task::spawn_blocking(move || {
+            let began = Instant::now();
+            if let Err(reason) = folder.write(generation::FILE, &bytes) {
+                tell(reason);
+            }
+            began.elapsed()
+        }));
+    }
+
+    /// What is done once a second.
+    pub(super) async fn look_after_daemon(&mut self) {
+        let Some(daemon) = &mut self.daemon else { return };
+        if let Some(writing) = daemon.keeping.writing.take_if(|writing| writing.is_finished()) {
+            let took = writing.await.unwrap_or_default();
+            daemon.keeping.not_before = Instant::now() + (took * KEEP_TIMES).min(Duration::from_secs(60));
+        }
+        let turned = daemon.look_at_certificate();
+        daemon.seconds += 1;
+        if turned && !daemon.valid {
+            tell("the certificate has expired: what needs it refuses from now on");
+        }
+        if turned || (daemon.seconds >= AGAIN_S && daemon.shelf.may_improve()) {
+            daemon.seconds = 0;
+            self.try_again().await;
+        }
+        self.keep();
+    }
+
+    /// The last generation is kept when the process ends.
+    pub(super) async fn finish_daemon(&mut self) {
+        let Some(daemon) = &mut self.daemon else { return };
+        daemon.link = None;
+        if let Some(writing) = daemon.keeping.writing.take() {
+            let _ = writing.await;
+        }
+        if daemon.keeping.due
+            && daemon.pending.is_none()
+            && let Some(bytes) = daemon.generation()
+        {
+            let _ = daemon.folder.write(generation::FILE, &bytes);
+        }
+    }
+
+    /// The file has changed: what belongs to the process may, the daemon may not.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub(super) async fn reload_under_daemon(&mut self, resources: Resources) -> Result<String, Vec<String>> {
+        let process = api::process(&resources.bootstrap).map_err(|reason| vec![reason])?;
+        let before = self.daemon.as_ref().map(|daemon| &daemon.section);
+        if process.daemon.as_ref() != before {
+            return Err(vec!["`daemon` has changed, which takes a restart".to_owned()]);
+        }
+        let Some(daemon) = &mut self.daemon else { return Err(Vec::new()) };
+        let old = std::mem::replace(&mut daemon.file, resources);
+        let texts = |reasons: Vec<Rejection>| reasons.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let prepared = self.prepare(true).await.map_err(texts);
+        let moved = match &prepared {
+            Ok(prepared) => self.move_admin(&prepared.draft).await.map_err(|reason| vec![reason]),
+            Err(reasons) => Err(reasons.clone()),
+        };
+        match (prepared, moved) {
+            (Ok(prepared), Ok(admin)) => {
+                if let Some(admin) = admin {
+                    self.admin = admin;
+                }
+                if prepared.draft.process.cores != self.plan.process.cores {
+                    tell("`cores` has changed, which takes a restart");
+                }
+                self.log.set(prepared.draft.process.access_log.clone());
+                self.dns.reread();
+                self.adopt(prepared, true).await;
+                Ok("process settings".to_owned())
+            }
+            (_, Err(reasons)) | (Err(reasons), _) => {
+                if let Some(daemon) = &mut self.daemon {
+                    daemon.file = old;
+                }
+                Err(reasons)
+            }
+        }
+    }
+}
+
+impl Daemon {
+    fn generation(&self) -> Option<Vec<u8>> {
+        let joined = self.joined.as_ref()?;
+        Some(self.shelf.generation(&self.version, &joined.identity))
+    }
+}
+
+fn unbound_listener(unbound: crate::sockets::Unbound) -> Rejection {
+    let (name, reason) = (unbound.listener, unbound.reason.into());
+    Rejection { kind: "listener", name, field: "address".into(), reason }
+}
