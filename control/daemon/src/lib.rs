@@ -7,6 +7,7 @@
 //! | `xds` | ADS: telling each proxy what changed |
 //! | `collect` | what proxies tell: that they are there, how far they are, where they listen |
 //! | `authority` | who may be whom: roots, leaves, tokens, proxies, operators, edge certificates |
+//! | `operator` | what operators ask for and do: pushes, history, status, endpoints |
 //! | `credentials` | what operators ask for about certificates |
 //! | `files` | files that only the daemon reads |
 //! | `settings` | the daemon's file and command line |
@@ -25,6 +26,7 @@ pub mod credentials;
 mod encode;
 mod files;
 mod metrics;
+mod operator;
 mod run;
 mod server;
 mod settings;

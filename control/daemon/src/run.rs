@@ -111,6 +111,7 @@ async fn keep_once(
     daemon.read_document().await?;
     let number = daemon.authority.refresh(now_ms).await?;
     daemon.read_trust().await?;
+    daemon.read_endpoints().await?;
     let trust_domain = daemon.trust_domain();
     let changed = made.number != number || made.trust_domain != trust_domain;
     let half_ms = u64::try_from(authority::LEAF_LIFE.as_millis()).unwrap_or(u64::MAX) / 2;

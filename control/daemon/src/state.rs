@@ -8,7 +8,7 @@ use crate::settings::Settings;
 use crate::snapshot::Snapshots;
 use crate::store::documents::Version;
 use crate::store::{Failure, Store};
-use crate::{files, tell};
+use crate::{files, operator, tell};
 use api::mesh::Mesh;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -73,6 +73,7 @@ impl Daemon {
             Daemon { store, authority, snapshots, fleet, metrics, connected, reading, settings, daemons, in_force };
         let daemon = Arc::new(daemon);
         daemon.read_trust().await.map_err(|refusal| refusal.to_string())?;
+        daemon.read_endpoints().await.map_err(|failure| failure.to_string())?;
         daemon.read_document().await.map_err(|failure| failure.to_string())?;
         daemon.keep_local_operator().await.map_err(|refusal| refusal.to_string())?;
         Ok(daemon)
@@ -118,6 +119,13 @@ impl Daemon {
     pub(crate) async fn read_trust(&self) -> Result<(), Refusal> {
         let secrets = self.authority.secrets().await?;
         self.snapshots.trust(self.authority.bundle().into_bytes(), secrets);
+        Ok(())
+    }
+
+    /// Takes over the endpoints that operators set.
+    pub(crate) async fn read_endpoints(&self) -> Result<(), Failure> {
+        let _alone = self.reading.lock().await;
+        self.snapshots.set(operator::read_set(&self.store).await?);
         Ok(())
     }
 

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The arguments are decisions, routes, and optionally `hosts` to give each route a host of its own, or `rules` and how many the
-//! `allow` list of each route has, of which the last holds.
+//! `allow` list of each route has, of which the last holds, or `quotas` to give the listener one of everybody and one for each
+//! source. What is taken of quotas is a part of each decision.
 #![forbid(unsafe_code)]
 
 use ringway_plan::{Action, Cache, ListenerId, Peer, Plan, Request, World};
@@ -22,7 +23,7 @@ fn main() {
     let kind = std::env::args().nth(3).unwrap_or_default();
     let by_host = kind == "hosts";
     let rules = std::env::args().nth(4).filter(|_| kind == "rules").and_then(|text| text.parse().ok());
-    let resources = match api::load(&configuration(routes, by_host, rules), "decide.yaml") {
+    let resources = match api::load(&configuration(routes, by_host, rules, kind == "quotas"), "decide.yaml") {
         Ok(document) => api::translate(&document),
         Err(findings) => return eprintln!("{findings:#?}"),
     };
@@ -38,11 +39,14 @@ fn main() {
 }
 
 /// A configuration with so many routes, by prefix, or one for each host.
-fn configuration(routes: usize, by_host: bool, rules: Option<usize>) -> String {
+fn configuration(routes: usize, by_host: bool, rules: Option<usize>, quotas: bool) -> String {
     let mut text = "listeners:\n  web:\n    address: 127.0.0.1:80\n    protocol: http\n".to_owned();
     // Identities need certificates.
     if rules.is_some() {
         text += "    tls: { certificates: [ { certificate: a.pem, key: a.key } ], clients: required, trust: a.pem }\n";
+    }
+    if quotas {
+        text += "    quota: [ { requests: 1000000/s }, { requests: 1000000/s, per: source } ]\n";
     }
     let allow = allow(rules.unwrap_or(0));
     text += if by_host { "    hosts:\n" } else { "    routes:\n" };
@@ -116,7 +120,8 @@ fn decide(plan: &Plan, authority: &[u8], path: &[u8], cache: &mut Cache, peer: P
     };
     let decision = plan.decide(ListenerId(0), black_box(&request), 7, cache);
     let decision = black_box(&decision);
-    decision.route.is_some() && !matches!(decision.action, Action::Denied)
+    let passes = plan.take_quotas(decision, black_box(&request), 1_000_000).is_ok();
+    passes && decision.route.is_some() && !matches!(decision.action, Action::Denied)
 }
 
 /// Sixteen targets among all routes. Their numbers have three digits where they can, so that paths are equally long.

@@ -173,19 +173,19 @@ impl Plan {
     }
 }
 
+fn who(peer: &Peer<'_>, source: Option<IpAddr>, lines: &mut Vec<String>) {
+    let or_none = |address: Option<IpAddr>| address.map_or("none".to_owned(), |ip| ip.to_string());
+    lines.push(format!("identity: {}", peer.identity.unwrap_or("none")));
+    lines.push(format!("source: {}", or_none(source)));
+    lines.push(format!("peer: {}", or_none(peer.direct)));
+}
+
 /// Whose a rule or a quota is.
 fn whose(key: &RuleKey) -> String {
     match &*key.route {
         "" => format!("listener {}", key.listener),
         route => format!("route {route}"),
     }
-}
-
-fn who(peer: &Peer<'_>, source: Option<IpAddr>, lines: &mut Vec<String>) {
-    let or_none = |address: Option<IpAddr>| address.map_or("none".to_owned(), |ip| ip.to_string());
-    lines.push(format!("identity: {}", peer.identity.unwrap_or("none")));
-    lines.push(format!("source: {}", or_none(source)));
-    lines.push(format!("peer: {}", or_none(peer.direct)));
 }
 
 /// The word of the language that says a condition.

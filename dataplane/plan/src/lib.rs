@@ -5,6 +5,7 @@
 //! stands elsewhere. This room opens nothing, reads no clock and draws no random number: all of them are arguments.
 #![forbid(unsafe_code)]
 
+mod ask;
 mod compile;
 mod cors;
 mod decide;
@@ -28,6 +29,7 @@ mod tests;
 mod world;
 
 pub use api::{Forwarded, ForwardedMode, ProxyVersion};
+pub use ask::{Asked, Question, ask};
 pub use compile::{Answers, Name, Rejection, compile};
 pub use cors::CorsId;
 pub use decide::{Cache, Request};

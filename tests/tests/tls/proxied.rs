@@ -113,6 +113,88 @@ fn every_place_a_header_can_be_split_at() {
     }
 }
 
+#[test]
+fn a_connection_that_rested_is_still_the_clients() {
+    let origin = Origin::echo();
+    let proxy =
+        Proxy::start(&web(&format!("{FROM} allow: [ {{ name: them, source: [192.0.2.0/24] }} ],"), "", &origin));
+    let mut clients: Vec<(usize, Client)> = (1..=20)
+        .map(|number| {
+            let mut client = proxy.client();
+            client.send(format!("PROXY TCP4 192.0.2.{number} 127.0.0.1 5000 443\r\n"));
+            (number, client)
+        })
+        .collect();
+    // And one that said nothing of itself, between them.
+    let mut itself = proxy.client();
+    itself.send("PROXY UNKNOWN\r\n");
+    for round in 0..3 {
+        for (number, client) in &mut clients {
+            assert_eq!(client.get(&format!("/{round}/{number}")).status, 200);
+            let told = origin.seen().pop().unwrap();
+            assert_eq!(told.head.field("x-forwarded-for"), Some(format!("192.0.2.{number}").as_str()));
+        }
+        assert_eq!(itself.get("/itself").status, 403);
+        let idle = || proxy.metrics().total("ringway_connections_idle", &[]);
+        eventually("all rest", || idle() == 21.0);
+        // Places in the tables are taken again, by others.
+        let (number, _gone) = clients.remove(0);
+        let mut client = proxy.client();
+        client.send(format!("PROXY TCP4 192.0.2.{} 127.0.0.1 5000 443\r\n", number + 100));
+        clients.push((number + 100, client));
+    }
+}
+
+#[test]
+fn a_reload_asks_for_headers_and_no_longer() {
+    let origin = Origin::new(|conversation| {
+        while let Some(bytes) = conversation.some() {
+            conversation.send(bytes);
+        }
+    });
+    let mut proxy = Proxy::start(&tcp("", "", &origin));
+    let header = "PROXY TCP4 192.0.2.7 127.0.0.1 5000 443\r\n";
+    let mut before = Client::to(proxy.address("web"));
+    assert_eq!(before.send("before").read(6), b"before");
+    let reload = |proxy: &mut Proxy, text: &str, count: f64| {
+        proxy.rewrite(text);
+        proxy.signal("HUP");
+        eventually("it is reloaded", || proxy.metrics().total("ringway_reloads_applied_total", &[]) == count);
+    };
+    reload(&mut proxy, &tcp(FROM, "", &origin), 1.0);
+    assert_eq!(before.send("still").read(5), b"still", "a tunnel goes on");
+    let mut client = Client::to(proxy.address("web"));
+    assert_eq!(client.send(header).send("hello").read(5), b"hello");
+    is_refused(&proxy, b"hello, hello, hello");
+    reload(&mut proxy, &tcp("", "", &origin), 2.0);
+    let mut client = Client::to(proxy.address("web"));
+    assert_eq!(client.send(header).read(header.len()), header.as_bytes(), "bytes as any");
+}
+
+#[test]
+fn a_service_with_room_for_one_connection_is_told_of_each_client() {
+    let headers = Headers::default();
+    let kept = headers.clone();
+    let origin = Origin::new(move |conversation| {
+        let Some(header) = header(conversation) else { return };
+        kept.lock().unwrap().push((0, header));
+        while conversation.request().is_some() {
+            conversation.send(respond(200, "", b"x"));
+        }
+    });
+    let proxy = Proxy::start(&web("", "proxy-protocol: v2, limits: { connections: 1 },", &origin));
+    let mut clients = [proxy.client(), proxy.client()];
+    for _ in 0..5 {
+        for client in &mut clients {
+            assert_eq!(client.get("/").status, 200);
+        }
+    }
+    let headers = headers.lock().unwrap();
+    assert_eq!(headers.len(), 10);
+    let sources: std::collections::BTreeSet<SocketAddr> = headers.iter().map(|(_, header)| source_of(header)).collect();
+    assert_eq!(sources.len(), 2);
+}
+
 /// Must be closed without an answer.
 fn is_refused(proxy: &Proxy, bytes: &[u8]) {
     let mut client = proxy.client();

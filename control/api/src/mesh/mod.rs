@@ -126,7 +126,7 @@ fn targets(listeners: &[Listener]) -> BTreeSet<&str> {
         match &listener.protocol {
             Protocol::Tcp(to) => names.extend(to.iter().map(|target| target.service.as_str())),
             Protocol::Passthrough(passages) => {
-                names.extend(passages.iter().flat_map(|one| &one.to).map(|target| target.service.as_str()));
+                names.extend(passages.iter().flat_map(|passage| &passage.to).map(|target| target.service.as_str()));
             }
             Protocol::Http(http) => {
                 for route in http.hosts.iter().flat_map(|host| &host.routes) {

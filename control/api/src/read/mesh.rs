@@ -1,10 +1,8 @@
 //! A mesh document: groups of proxies, each with listeners, and the services that they share. The words inside are those
 //! of a file; what belongs to a process has no place here.
 
-use std::{
-    cell::Cell,
-    collections::{HashMap, HashSet},
-};
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
 
 use wire::spiffe::SpiffeId;
 
@@ -299,6 +297,11 @@ fn same_tls(entry: &Entry, service: &Service, listener: Option<&Entry>, findings
     let tls = entry_of(&listener.node, "tls").map(|tls| &tls.node);
     let clients = tls.and_then(|tls| entry_of(tls, "clients")).map(|clients| &clients.node.value);
     let migrates = matches!(clients, Some(Value::Scalar { text, .. }) if text == "migrate");
+    let protocol = entry_of(&listener.node, "protocol").map(|protocol| &protocol.node.value);
+    if matches!(protocol, Some(Value::Scalar { text, .. }) if text == "tls-passthrough") {
+        // Whoever stands behind it ends the TLS.
+        return;
+    }
     // One whose `tls` could not be read has its finding already.
     let speaks = entry_of(&entry.node, "tls").is_some();
     if tls.is_some() && !speaks && !migrates {

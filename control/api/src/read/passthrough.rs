@@ -20,6 +20,7 @@ const PASSAGE: Words = Words { what: "a host of a tls-passthrough listener", kno
 pub(super) fn passages(keys: &Keys<'_>, scope: &Scope<'_>, findings: &mut Findings) -> Option<Vec<Passage>> {
     let why = "is for http listeners; a tls-passthrough listener has `to`, or `hosts` with `names` and `to`";
     keys.refuse(&["routes", "forwarded"], why, findings);
+    keys.refuse(&["quota", "cors"], "is about HTTP requests; a tls-passthrough listener sees none", findings);
     keys.refuse(
         &["tls"],
         "has no place here: TLS ends at the service; to end it here, write `protocol: tcp` or `http`",

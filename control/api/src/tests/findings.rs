@@ -186,6 +186,7 @@ fn passthrough() {
         "{ address: 127.0.0.1:1, protocol: tls-passthrough, hosts: [ { to: s } ] }",
         "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: s, allow: [ { identity: 'spiffe://a/b', path: /a } ] }",
         "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: { s: 1, secure: 1 } }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: s, quota: { name: q, requests: 1/s } }",
     ];
     let secure = "  secure: { endpoints: [127.0.0.1:3], tls: { expect: a.b } }\n";
     let frame =
@@ -278,6 +279,7 @@ fn quotas() {
         "{ address: 127.0.0.1:1, routes: [{ to: s }], quota: { requests: 1/s, per: identity } }",
         "{ address: 127.0.0.1:1, tls: { certificates: [ { certificate: a, key: b } ] }, routes: [{ to: s }], quota: { requests: 1/s, per: identity } }",
         "{ address: 127.0.0.1:1, protocol: tcp, to: s, quota: { requests: 1/s } }",
+        "{ address: 127.0.0.1:1, protocol: tls-passthrough, to: s, quota: { requests: 1/s }, cors: {} }",
     ];
     insta::assert_snapshot!("quotas_where_they_cannot_count", page(&cases, with_listener));
 }

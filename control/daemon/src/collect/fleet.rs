@@ -280,7 +280,7 @@ impl Drop for Session {
 }
 
 /// Where others reach a listener: as it was bound, or where the proxy calls from if that is every address.
-fn place(listener: &pb::OwnListener, peer: IpAddr) -> Option<(String, SocketAddr)> {
+pub(super) fn place(listener: &pb::OwnListener, peer: IpAddr) -> Option<(String, SocketAddr)> {
     let address: SocketAddr = listener.address.parse().ok()?;
     let ip = if address.ip().is_unspecified() { peer } else { address.ip() }.to_canonical();
     let is_one = listener.ready && address.port() != 0 && !listener.name.is_empty() && listener.name.len() <= 128;

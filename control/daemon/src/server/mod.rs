@@ -10,9 +10,10 @@ mod tls;
 pub(crate) mod tests;
 
 use crate::state::Daemon;
-use crate::xds;
+use crate::{operator, xds};
 use api::envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use api::pb::agent_server::AgentServer;
+use api::pb::operator_server::OperatorServer;
 use connection::Connection;
 use rustls::ServerConfig;
 use std::future::Future;
@@ -38,6 +39,8 @@ pub(crate) type Configs = watch::Receiver<Arc<ServerConfig>>;
 /// A peer that answers nothing is gone after [`ALIVE`] and [`ANSWER`].
 const ALIVE: Duration = Duration::from_secs(20);
 const ANSWER: Duration = Duration::from_secs(10);
+/// The longest message of an operator, bytes: a document has 8 MiB at most.
+const MOST_BYTES: usize = 9 << 20;
 /// Streams of one connection.
 const MOST_STREAMS: u32 = 64;
 
@@ -57,6 +60,7 @@ pub(crate) async fn serve(
         .http2_keepalive_timeout(Some(ANSWER))
         .max_concurrent_streams(MOST_STREAMS)
         .add_service(AggregatedDiscoveryServiceServer::new(xds::Service::new(daemon.clone())))
+        .add_service(OperatorServer::new(operator::Service::new(daemon.clone())).max_decoding_message_size(MOST_BYTES))
         .add_service(AgentServer::new(agent::Service::new(daemon)))
         .serve_with_incoming_shutdown(connections, end)
         .await

@@ -52,14 +52,22 @@ impl Running {
 
     /// A client with this chain and key, if any, that trusts these roots.
     async fn try_client(&self, own: Option<(&[u8], &str)>, roots: &str) -> Result<AgentClient<Channel>, String> {
+        self.try_channel(own, roots).await.map(AgentClient::new)
+    }
+
+    /// A connection with this chain and key, if any.
+    pub(crate) async fn channel(&self, own: Option<(&[u8], &str)>) -> Channel {
+        self.try_channel(own, &self.daemon.authority.bundle()).await.unwrap()
+    }
+
+    async fn try_channel(&self, own: Option<(&[u8], &str)>, roots: &str) -> Result<Channel, String> {
         let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(roots)).domain_name("localhost");
         if let Some((chain, key)) = own {
             tls = tls.identity(Identity::from_pem(chain, key));
         }
         let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
         let endpoint = endpoint.tls_config(tls).unwrap().connect_timeout(Duration::from_secs(10));
-        let channel = endpoint.connect().await.map_err(|error| format!("{error:?}"))?;
-        Ok(AgentClient::new(channel))
+        endpoint.connect().await.map_err(|error| format!("{error:?}"))
     }
 
     pub(crate) async fn client(&self, own: Option<(&[u8], &str)>) -> AgentClient<Channel> {
@@ -100,7 +108,10 @@ pub(crate) async fn session(
 ) -> Result<(mpsc::Sender<pb::Report>, tonic::Streaming<pb::Order>), Status> {
     let (reports, stream) = mpsc::channel(4);
     reports.send(pb::Report::default()).await.unwrap();
-    let orders = client.session(ReceiverStream::new(stream)).await?.into_inner();
+    let mut orders = client.session(ReceiverStream::new(stream)).await?.into_inner();
+    // The first says how often to report.
+    let first = orders.message().await?.ok_or_else(|| Status::internal("the session ended"))?;
+    assert!(first.interval_ms > 0 && !first.renew, "{first:?}");
     Ok((reports, orders))
 }
 

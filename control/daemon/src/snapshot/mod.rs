@@ -74,6 +74,9 @@ impl Kind {
 /// Resources of one kind, by name.
 pub type Named = BTreeMap<Arc<str>, Arc<Packed>>;
 
+/// What one revision changed.
+type Changed = Arc<[(Kind, Arc<str>)]>;
+
 /// So many changes are remembered by name; whoever is further behind compares everything.
 const RECENT: usize = 64;
 /// A change of more resources than this is not remembered: comparing everything costs as much.
@@ -88,7 +91,7 @@ pub struct Snapshot {
     pub revision: u64,
     resources: [Arc<Named>; KINDS],
     /// What the last revisions changed, this one's last.
-    recent: VecDeque<Arc<[(Kind, Arc<str>)]>>,
+    recent: VecDeque<Changed>,
 }
 
 impl Snapshot {

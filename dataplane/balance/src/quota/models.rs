@@ -64,7 +64,9 @@ fn loom_a_new_client_gets_one_bucket() {
 /// Two cores see a new client, at times at which different slots can be had: still one bucket, one request.
 #[test]
 fn loom_cores_that_choose_different_slots_make_one_bucket() {
-    loom::model(|| {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
         let quota = quota();
         // Full at 150, in the first slot, and at 100.
         assert!(takes(&quota, A, 50) && takes(&quota, B, 0));
@@ -82,7 +84,7 @@ fn loom_cores_that_choose_different_slots_make_one_bucket() {
 #[test]
 fn loom_a_slot_that_is_lost_meanwhile() {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
+    model.preemption_bound = Some(2);
     model.check(|| {
         let quota = quota();
         assert!(takes(&quota, A, 50) && takes(&quota, B, 0));

@@ -1,6 +1,6 @@
 //! A question as it stands on the command line, and what it means.
 
-use plan::Peer;
+use crate::Peer;
 use std::net::IpAddr;
 use wire::path::normalise_host;
 use wire::spiffe::SpiffeId;
@@ -26,7 +26,7 @@ pub struct Question {
 
 /// A question that makes sense.
 #[derive(Debug)]
-pub(super) struct Asked<'a> {
+pub struct Asked<'a> {
     method: &'a str,
     /// Path and query.
     target: String,
@@ -48,7 +48,7 @@ impl Question {
     ///
     /// # Errors
     /// What is wrong, and what would be right.
-    pub(super) fn check(&self) -> Result<Asked<'_>, String> {
+    pub fn check(&self) -> Result<Asked<'_>, String> {
         if !is_token(&self.method) {
             return Err(format!("`{}` is no method: write GET, POST or the like", self.method));
         }

@@ -1,0 +1,257 @@
+//! Pushes: a document becomes a version, the version is put in force, and whoever pushed is told how far it is.
+//!
+//! ```text
+//!   checked ─► compared ─► in the store, on the disk ─► in force ─► taken by each proxy (--wait)
+//!      │          │              │                                     │
+//!   REFUSED   UNCHANGED,      CONFLICT                       APPLIED, REJECTED, TIMED_OUT
+//!             NEEDS_FORCE
+//! ```
+
+use super::{difference, documents};
+use crate::authority::Refusal;
+use crate::collect::Member;
+use crate::state::{Daemon, InForce, now_ms};
+use crate::store::Failure;
+use crate::store::documents::{About, Version};
+use crate::tell;
+use api::pb;
+use api::pb::Outcome;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+/// Proxies that are connected get so long to take a push; then it is told who has not.
+const WAIT: Duration = Duration::from_secs(60);
+/// The longest comment, characters.
+const LONGEST_COMMENT: usize = 1000;
+/// Lines about proxies that one message has at most.
+const MOST_LINES: usize = 100;
+
+/// What somebody pushes.
+#[derive(Debug)]
+pub(super) struct Push {
+    document: String,
+    file: String,
+    /// The version that the operator saw; without one, whatever is in force.
+    base: Option<u64>,
+    force: bool,
+    wait: bool,
+    comment: String,
+    author: String,
+    again: Option<u64>,
+}
+
+impl Push {
+    pub(super) fn of(request: pb::ApplyRequest, author: String) -> Push {
+        let pb::ApplyRequest { document, file, base, force, wait, canary: _, comment } = request;
+        let comment = comment.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_COMMENT).collect();
+        Push { document, file, base, force, wait, comment, author, again: None }
+    }
+
+    /// An earlier version's document once more.
+    pub(super) async fn again(daemon: &Daemon, request: pb::RollbackRequest, author: String) -> Result<Push, Refusal> {
+        let pb::RollbackRequest { version, force, wait } = request;
+        if version == 0 {
+            return Err(Refusal::Wrong("to which version? `ringwayctl history` shows all".to_owned()));
+        }
+        let found = documents::version(daemon, version).await?;
+        let document = daemon.store.document(&found).await?;
+        let (file, comment) = (format!("version {version}"), format!("back to version {version}"));
+        Ok(Push { document, file, base: None, force, wait, comment, author, again: Some(version) })
+    }
+}
+
+/// Does it, and tells. Whoever asked may go: what was acknowledged stays.
+pub(super) async fn apply(daemon: Arc<Daemon>, push: Push, sender: mpsc::Sender<Result<pb::Progress, Status>>) {
+    let wait = push.wait;
+    let last = match put_in_force(&daemon, push).await {
+        Ok(Done { number, outcome: Outcome::Running, line, .. }) if wait => {
+            let first = pb::Progress { line, version: number, ..pb::Progress::default() };
+            if sender.send(Ok(first)).await.is_err() {
+                return;
+            }
+            Ok(follow(&daemon, number, &sender).await)
+        }
+        Ok(Done { number, outcome, line, findings }) => {
+            let outcome = if outcome == Outcome::Running { Outcome::Applied } else { outcome };
+            Ok(pb::Progress { line, version: number, outcome: outcome.into(), findings, ..pb::Progress::default() })
+        }
+        Err(refusal) => Err(Status::from(refusal)),
+    };
+    let _ = sender.send(last).await;
+}
+
+/// What became of it; `Running`: it is in force.
+struct Done {
+    number: u64,
+    outcome: Outcome,
+    line: String,
+    findings: Vec<String>,
+}
+
+async fn put_in_force(daemon: &Daemon, push: Push) -> Result<Done, Refusal> {
+    let now = daemon.in_force().borrow().clone();
+    let number = now.as_ref().map_or(0, |now| now.version.number);
+    let stays = |outcome: Outcome, line: String, findings: Vec<String>| Ok(Done { number, outcome, line, findings });
+    let mesh = match documents::read(push.document.clone(), push.file).await {
+        Ok(mesh) => mesh,
+        Err(findings) => {
+            return stays(Outcome::Refused, "the document is refused; nothing has changed".to_owned(), findings);
+        }
+    };
+    if push.base.is_some_and(|base| base != number) {
+        return stays(Outcome::Conflict, conflict(now.as_deref(), push.base), Vec::new());
+    }
+    if let Some(now) = &now
+        && daemon.store.document(&now.version).await? == push.document
+    {
+        return stays(Outcome::Unchanged, format!("version {number} is in force and says the same"), Vec::new());
+    }
+    let proxies = daemon.authority.proxies().await?;
+    let difference = difference::between(now.as_ref().map(|now| &*now.mesh), &mesh, &proxies);
+    if !difference.needs_force.is_empty() && !push.force {
+        let line = "this needs --force; nothing has changed".to_owned();
+        return stays(Outcome::NeedsForce, line, difference.needs_force);
+    }
+    let about = About { at_ms: now_ms(), author: push.author.clone(), comment: push.comment, again: push.again };
+    let base = now.as_ref().map(|now| now.version.number);
+    let version = match daemon.store.push(base, &push.document, about).await {
+        Ok(version) => version,
+        Err(Failure::Conflict { .. }) => {
+            daemon.read_document().await?;
+            let now = daemon.in_force().borrow().clone();
+            return stays(Outcome::Conflict, conflict(now.as_deref(), base), Vec::new());
+        }
+        Err(failure) => return Err(failure.into()),
+    };
+    // It is on the disk. Were it not read here, whoever watches the store would read it.
+    daemon.read_document().await?;
+    let Version { number, author, .. } = version;
+    let line = format!("version {number} is in force");
+    tell::tell(format_args!("operator `{author}`: {line}"));
+    Ok(Done { number, outcome: Outcome::Running, line, findings: Vec::new() })
+}
+
+/// Somebody else was first: who, and what to do.
+fn conflict(now: Option<&InForce>, base: Option<u64>) -> String {
+    let saw = match base {
+        None | Some(0) => "none".to_owned(),
+        Some(base) => format!("version {base}"),
+    };
+    let is = match now {
+        None => "no version is in force".to_owned(),
+        Some(InForce { version, .. }) => format!("version {} by `{}` is in force", version.number, version.author),
+    };
+    format!("{is}, and you saw {saw}; look at `ringwayctl diff`, then plan again; nothing has changed")
+}
+
+/// How far the proxies are with a version.
+#[derive(Debug, Default, PartialEq)]
+struct Counted {
+    /// Connected.
+    of: u32,
+    done: u32,
+    /// `PROXY: kind/name: field: reason`, of those that refuse something of it.
+    refused: Vec<String>,
+    /// Those that have not taken it yet.
+    behind: Vec<String>,
+}
+
+fn count(members: HashMap<Arc<str>, Member>, number: u64) -> Counted {
+    let mut counted = Counted::default();
+    let mut members: Vec<_> = members.into_iter().filter(|(_, member)| member.is_connected()).collect();
+    members.sort_by(|(a, _), (b, _)| a.cmp(b));
+    for (id, member) in members {
+        counted.of += 1;
+        let refused = member.rejected().into_iter().filter(|one| is_of(one, number)).collect::<Vec<_>>();
+        let has_answered = member.resources.as_ref().is_none_or(|progress| progress.settled >= number);
+        if !refused.is_empty() && has_answered {
+            counted.refused.extend(refused.iter().map(|one| format!("{id}: {}", line(one))));
+        } else if member.applied() >= number {
+            counted.done += 1;
+        } else {
+            counted.behind.push(id.to_string());
+        }
+    }
+    counted
+}
+
+/// It was refused in this push, or in an earlier one and still is.
+fn is_of(rejected: &pb::Rejected, number: u64) -> bool {
+    rejected.version.parse::<u64>().is_ok_and(|version| version <= number)
+}
+
+/// `listener/web: field: reason`
+fn line(rejected: &pb::Rejected) -> String {
+    let kind = crate::snapshot::Kind::of(&rejected.type_url).map_or("resource", crate::snapshot::Kind::word);
+    let mut line = format!("{kind}/{}", rejected.name);
+    for part in [&rejected.field, &rejected.reason] {
+        if !part.is_empty() {
+            line.push_str(": ");
+            line.push_str(part);
+        }
+    }
+    line
+}
+
+/// Tells how far it is until all who are connected have answered; the last message.
+async fn follow(daemon: &Daemon, number: u64, sender: &mpsc::Sender<Result<pb::Progress, Status>>) -> pb::Progress {
+    let mut changes = daemon.fleet.changes();
+    let mut documents = daemon.in_force();
+    let late = tokio::time::sleep(WAIT);
+    tokio::pin!(late);
+    let mut told = None;
+    loop {
+        changes.mark_unchanged();
+        let counted = count(daemon.fleet.members(), number);
+        let Counted { of, done, ref refused, ref behind } = counted;
+        let end = |outcome: Outcome, line: String, mut findings: Vec<String>| {
+            let more = findings.len().saturating_sub(MOST_LINES);
+            findings.truncate(MOST_LINES);
+            findings.extend((more > 0).then(|| format!("and {more} more")));
+            pb::Progress { line, version: number, done, of, outcome: outcome.into(), findings }
+        };
+        let newer = documents.borrow_and_update().as_ref().map_or(0, |now| now.version.number);
+        if newer > number {
+            let line = format!("version {newer} is in force by now; {done} of {of} proxies had taken version {number}");
+            return end(Outcome::Applied, line, Vec::new());
+        }
+        if behind.is_empty() && refused.is_empty() {
+            return end(Outcome::Applied, format!("version {number} is applied by {}", all(of)), Vec::new());
+        }
+        if behind.is_empty() {
+            let line =
+                format!("version {number} is in force, and some of it is refused; they keep their last good one");
+            return end(Outcome::Rejected, line, refused.clone());
+        }
+        if told != Some((done, of)) {
+            told = Some((done, of));
+            let line = format!("{done} of {of} proxies have version {number}");
+            let progress = pb::Progress { line, version: number, done, of, ..pb::Progress::default() };
+            if sender.send(Ok(progress)).await.is_err() {
+                return pb::Progress::default();
+            }
+        }
+        tokio::select! {
+            _ = changes.changed() => {}
+            _ = documents.changed() => {}
+            () = sender.closed() => return pb::Progress::default(),
+            () = &mut late => {
+                let seconds = WAIT.as_secs();
+                let line = format!("version {number} is in force; {} of {of} proxies have not taken it in {seconds} s", behind.len());
+                let findings = refused.iter().cloned().chain(behind.iter().map(|id| format!("{id}: not yet")));
+                return end(Outcome::TimedOut, line, findings.collect());
+            }
+        }
+    }
+}
+
+fn all(of: u32) -> String {
+    match of {
+        0 => "all proxies that are connected: none is".to_owned(),
+        1 => "the 1 proxy that is connected".to_owned(),
+        _ => format!("all {of} proxies that are connected"),
+    }
+}

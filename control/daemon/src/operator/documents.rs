@@ -1,0 +1,86 @@
+//! Documents: checked, compared, shown.
+
+use super::{difference, judge};
+use crate::authority::Refusal;
+use crate::state::Daemon;
+use crate::store::documents::Version;
+use api::mesh::Mesh;
+use api::pb;
+
+/// More versions than this are not listed at once.
+const MOST_LISTED: u32 = 10_000;
+/// When nobody says how many.
+const USUAL_LISTED: u32 = 20;
+
+/// Reads and checks a document, and has it judged as proxies will. Large ones take a while: it is a thread of its own.
+///
+/// # Errors
+/// One line a finding.
+pub(super) async fn read(text: String, file: String) -> Result<Mesh, Vec<String>> {
+    let file: String = file.chars().filter(|c| !c.is_control()).take(4096).collect();
+    let file = if file.is_empty() { "mesh.yaml".to_owned() } else { file };
+    let read = tokio::task::spawn_blocking(move || {
+        let told = |findings: Vec<api::Finding>| findings.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let mesh = api::mesh::load(&text, &file).map_err(told)?;
+        let refused = judge::refused(&mesh, &file);
+        if refused.is_empty() { Ok(mesh) } else { Err(refused) }
+    });
+    read.await.unwrap_or_else(|_| Err(vec!["the document could not be read: this is the daemon's fault".to_owned()]))
+}
+
+/// What a push of this document would change.
+pub(super) async fn plan(daemon: &Daemon, request: pb::PlanRequest) -> Result<pb::Planned, Refusal> {
+    let pb::PlanRequest { document, file } = request;
+    let now = daemon.in_force().borrow().clone();
+    let base = now.as_ref().map_or(0, |now| now.version.number);
+    let base_document = match &now {
+        Some(now) => daemon.store.document(&now.version).await?,
+        None => String::new(),
+    };
+    let mesh = match read(document.clone(), file).await {
+        Ok(mesh) => mesh,
+        Err(findings) => return Ok(pb::Planned { findings, base, base_document, ..pb::Planned::default() }),
+    };
+    let proxies = daemon.authority.proxies().await?;
+    let difference = difference::between(now.as_ref().map(|now| &*now.mesh), &mesh, &proxies);
+    Ok(pb::Planned {
+        findings: Vec::new(),
+        base,
+        changes: document != base_document,
+        base_document,
+        affected: difference.affected,
+        needs_force: difference.needs_force,
+    })
+}
+
+/// The last versions, the newest first.
+pub(super) async fn history(daemon: &Daemon, last: u32) -> Result<pb::Versions, Refusal> {
+    let last = if last == 0 { USUAL_LISTED } else { last.min(MOST_LISTED) };
+    let in_force = daemon.store.head().await?.map_or(0, |head| head.number);
+    let versions = daemon.store.history(last as usize).await?;
+    Ok(pb::Versions { versions: versions.into_iter().map(|version| shown(version, in_force)).collect() })
+}
+
+/// One version with its document; 0 is the one in force.
+pub(super) async fn show(daemon: &Daemon, number: u64) -> Result<pb::Version, Refusal> {
+    let in_force = daemon.store.head().await?.map_or(0, |head| head.number);
+    let number = if number == 0 { in_force } else { number };
+    let version = version(daemon, number).await?;
+    let document = daemon.store.document(&version).await?;
+    Ok(pb::Version { document, ..shown(version, in_force) })
+}
+
+/// A version that is there.
+pub(super) async fn version(daemon: &Daemon, number: u64) -> Result<Version, Refusal> {
+    let none = || match number {
+        0 => Refusal::Missing("no version is in force yet; `ringwayctl apply` a document".to_owned()),
+        _ => Refusal::Missing(format!("there is no version {number}; `ringwayctl history` shows all")),
+    };
+    daemon.store.version(number).await?.ok_or_else(none)
+}
+
+fn shown(version: Version, in_force: u64) -> pb::Version {
+    let Version { number, at_ms, author, comment, digest, again: _ } = version;
+    let state = if number == in_force { "in force" } else { "replaced" };
+    pb::Version { number, at_ms, author, comment, document: String::new(), digest, state: state.to_owned() }
+}
