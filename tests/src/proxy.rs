@@ -112,12 +112,7 @@ impl Run {
     /// # Panics
     /// It does not become ready.
     pub fn start(self) -> Proxy {
-        fs::write(self.file(), &self.text).expect("written");
-        let mut child = self.spawn();
-        let output = Arc::new(Mutex::new(String::new()));
-        collect(child.stdout.take().expect("piped"), output.clone());
-        collect(child.stderr.take().expect("piped"), output.clone());
-        let mut proxy = Proxy { child, run: self, output };
+        let mut proxy = self.start_unready();
         let ready = until(Duration::from_secs(20), || {
             let ended = proxy.child.try_wait().expect("a child");
             assert!(ended.is_none(), "ringway ended with {ended:?}:\n{}", proxy.output());
@@ -125,6 +120,19 @@ impl Run {
         });
         assert!(ready.is_some(), "ringway is not ready:\n{}", proxy.output());
         proxy
+    }
+
+    /// Starts, and waits for nothing.
+    ///
+    /// # Panics
+    /// There is no such program.
+    pub fn start_unready(self) -> Proxy {
+        fs::write(self.file(), &self.text).expect("written");
+        let mut child = self.spawn();
+        let output = Arc::new(Mutex::new(String::new()));
+        collect(child.stdout.take().expect("piped"), output.clone());
+        collect(child.stderr.take().expect("piped"), output.clone());
+        Proxy { child, run: self, output }
     }
 
     /// Starts a proxy that is to end by itself.
@@ -248,12 +256,20 @@ impl Proxy {
     ///
     /// # Panics
     /// The other does not become ready.
-    pub fn kill_and_start(mut self) -> Proxy {
+    pub fn kill_and_start(self) -> Proxy {
+        self.kill().start()
+    }
+
+    /// Kills it, with no chance to tidy up. What it was started with, and all that it left behind.
+    ///
+    /// # Panics
+    /// It cannot be killed.
+    pub fn kill(mut self) -> Run {
         self.child.kill().expect("killed");
         let _status = self.child.wait();
-        let mut empty = Run::new("");
-        std::mem::swap(&mut empty, &mut self.run);
-        empty.start()
+        let mut run = Run::new("");
+        std::mem::swap(&mut run, &mut self.run);
+        run
     }
 
     /// Waits until something was printed.

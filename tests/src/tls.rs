@@ -81,6 +81,11 @@ impl Tls {
         }
     }
 
+    /// Trusts the root in this PEM text.
+    pub fn rooted(pem: &str) -> Tls {
+        Tls { roots: vec![first_of(pem)], ..Tls::trusting(&[]) }
+    }
+
     /// Takes a server of any name: those with identities have none.
     pub fn any_name(self) -> Tls {
         self.changed(|of| of.any_name = true)

@@ -25,14 +25,42 @@ pub struct Settings {
     pub advertise: Vec<String>,
     /// The trust domain of the identities that it issues, before a document has one.
     pub trust_domain: Option<String>,
+    /// A root that somebody brings; absent: the daemon makes one.
+    pub root: Option<Root>,
     /// The file of the key that seals what is secret in the store.
     pub store_key: Option<String>,
 }
 
+/// The files of a root that somebody brings, PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// The root.
+    pub certificate: String,
+    /// What signs.
+    pub signer: Signer,
+}
+
+/// What is brought beside a root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signer {
+    /// The file of the root's key.
+    Key(String),
+    /// Files of an intermediate and of its key: the root's key stays elsewhere.
+    Intermediate {
+        /// The intermediate.
+        certificate: String,
+        /// Its key.
+        key: String,
+    },
+}
+
+const ROOT: Words =
+    Words { what: "`root`", known: &["certificate", "key", "intermediate", "intermediate-key"], later: &[] };
+
 const SETTINGS: Words = Words {
     what: "the daemon's file",
-    known: &["address", "admin", "data-dir", "names", "advertise", "trust-domain", "store", "store-key"],
-    later: &["root"],
+    known: &["address", "admin", "data-dir", "names", "advertise", "trust-domain", "store", "store-key", "root"],
+    later: &[],
 };
 
 /// More addresses than a token can carry.
@@ -68,6 +96,7 @@ fn settings(root: &Node, file: &str, findings: &mut Findings) -> Option<Settings
         names: keys.read("names", findings, names).unwrap_or_default(),
         advertise: keys.read("advertise", findings, |n, f| advertise(n, file, f)).unwrap_or_default(),
         trust_domain: keys.read("trust-domain", findings, trust_domain),
+        root: keys.read("root", findings, |n, f| root_of(n, file, f)),
         store_key: keys.read("store-key", findings, |n, f| values::file_path(n, file, f)),
     };
     if let (Some(at), true) = (keys.at("admin"), settings.admin.is_some() && settings.admin == settings.address) {
@@ -86,6 +115,31 @@ fn store(node: &Node, findings: &mut Findings) -> Option<()> {
         return None;
     }
     keys::word(node, &[("redb", ())], &["etcd"], findings)
+}
+
+/// `root`: with its key, or with an intermediate and that one's key.
+fn root_of(node: &Node, file: &str, findings: &mut Findings) -> Option<Root> {
+    let keys = Keys::open(node, &ROOT, findings)?;
+    keys.need(&["certificate"], "`root`", findings);
+    let mut path = |key: &str| keys.read(key, findings, |n, f| values::file_path(n, file, f));
+    let (certificate, key) = (path("certificate"), path("key"));
+    let (intermediate, intermediate_key) = (path("intermediate"), path("intermediate-key"));
+    let beside = "stands beside `key`; with the root's key here, the daemon makes intermediates itself";
+    if keys.at("key").is_some() {
+        keys.refuse(&["intermediate", "intermediate-key"], beside, findings);
+    } else {
+        keys.need(&["key", "intermediate"], "`root`", findings);
+        if keys.at("intermediate").is_some() || keys.at("intermediate-key").is_some() {
+            keys.need(&["intermediate"], "`root` without `key`", findings);
+            keys.need(&["intermediate-key"], "`root` without `key`", findings);
+        }
+    }
+    let signer = match (key, intermediate, intermediate_key) {
+        (Some(key), None, None) => Signer::Key(key),
+        (None, Some(certificate), Some(key)) => Signer::Intermediate { certificate, key },
+        _ => return None,
+    };
+    Some(Root { certificate: certificate?, signer })
 }
 
 fn socket(node: &Node, file: &str, findings: &mut Findings) -> Option<SocketAddr> {
@@ -167,7 +221,8 @@ mod tests {
     #[test]
     fn every_word_is_read() {
         let text = "address: 0.0.0.0:9443\nadmin: '[::1]:9902'\ndata-dir: data\nnames: [Ctl, 10.0.0.1]\n\
-            advertise: ['ctl:9443', '10.0.0.1:9443']\ntrust-domain: shop\nstore: redb\nstore-key: /run/key\n";
+            advertise: ['ctl:9443', '10.0.0.1:9443']\ntrust-domain: shop\nstore: redb\nstore-key: /run/key\n\
+            root: { certificate: ca.pem, key: /run/ca.key }\n";
         let settings = load(text, "/etc/ringwayd.yaml").unwrap();
         let wanted = Settings {
             address: "0.0.0.0:9443".parse().ok(),
@@ -176,9 +231,17 @@ mod tests {
             names: vec!["ctl".to_owned(), "10.0.0.1".to_owned()],
             advertise: vec!["ctl:9443".to_owned(), "10.0.0.1:9443".to_owned()],
             trust_domain: Some("shop".to_owned()),
+            root: Some(Root { certificate: "/etc/ca.pem".to_owned(), signer: Signer::Key("/run/ca.key".to_owned()) }),
             store_key: Some("/run/key".to_owned()),
         };
         assert_eq!(settings, wanted);
+    }
+
+    #[test]
+    fn a_roots_key_may_be_elsewhere() {
+        let text = "root: { certificate: c, intermediate: i, intermediate-key: k }";
+        let signer = Signer::Intermediate { certificate: "i".to_owned(), key: "k".to_owned() };
+        assert_eq!(load(text, "f").unwrap().root, Some(Root { certificate: "c".to_owned(), signer }));
     }
 
     #[test]
@@ -195,7 +258,11 @@ mod tests {
             ("store: { etcd: {} }", "f:1:10: `etcd` is not supported yet; write `redb`"),
             ("store: etcd", "f:1:8: `etcd` is not supported yet; write `redb`"),
             ("store: mysql", "f:1:8: `mysql` is not known here; write `redb`"),
-            ("root: offline", "f:1:1: `root` is not supported yet"),
+            ("root: offline", "f:1:7: `root` is a map with the keys"),
+            ("root: { key: k }", "f:1:7: `root` needs `certificate`"),
+            ("root: { certificate: c }", "f:1:7: `root` needs `key` or `intermediate`"),
+            ("root: { certificate: c, intermediate: i }", "f:1:7: `root` without `key` needs `intermediate-key`"),
+            ("root: { certificate: c, key: k, intermediate: i }", "f:1:33: `intermediate` stands beside `key`"),
         ];
         for (text, wanted) in cases {
             let found = complaints(text);

@@ -110,6 +110,9 @@ fn reasons(error: &(dyn Error + 'static)) -> String {
     let mut texts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
+        if let Some(failure) = wire::tls::failure(error) {
+            return failure.text().to_owned();
+        }
         let text = error.to_string();
         if texts.last().is_none_or(|last| !last.ends_with(&text)) {
             texts.push(text);

@@ -103,6 +103,7 @@ pub async fn forget(daemon: &Daemon, request: Request<pb::ForgetRequest>) -> Ans
     let proxy = request.into_inner().proxy;
     let note = if daemon.connected.has(&proxy) { "; it was connected" } else { "" };
     daemon.authority.forget(&proxy).await?;
+    daemon.fleet.forget(&proxy).await;
     done(&author, format!("proxy `{proxy}` is forgotten{note}"))
 }
 
@@ -162,8 +163,8 @@ pub async fn certificates(
         chains_to: chains_to.to_owned(),
     };
     let mut lines = Vec::new();
-    for (id, not_after_ms) in daemon.authority.roots() {
-        lines.push(line("mesh", "root", &format!("Ringway root {id}"), not_after_ms, &id));
+    for (id, subject, not_after_ms) in daemon.authority.roots() {
+        lines.push(line("mesh", "root", &subject, not_after_ms, &id));
     }
     for proxy in daemon.authority.proxies().await? {
         let Some(certificate) = proxy.in_use() else { continue };

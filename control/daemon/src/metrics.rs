@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     connections: Gauge,
     version: Gauge,
     root_not_after: Gauge,
+    issuing_not_after: Gauge,
 }
 
 impl Default for Metrics {
@@ -48,6 +49,8 @@ impl Default for Metrics {
         let connections = gauge("connections", None, "Connections of proxies and operators that showed a certificate");
         let version = gauge("version", None, "The version in force; 0 before the first");
         let root_not_after = gauge("root_not_after", Some(Unit::Seconds), "When the first root expires, since 1970");
+        let issuing_not_after =
+            gauge("issuing_not_after", Some(Unit::Seconds), "When what issues certificates expires, since 1970");
         Metrics {
             registry,
             joins,
@@ -58,6 +61,7 @@ impl Default for Metrics {
             connections,
             version,
             root_not_after,
+            issuing_not_after,
         }
     }
 }
@@ -68,11 +72,52 @@ impl Metrics {
         self.connections.set(i64::try_from(daemon.connected.count()).unwrap_or(i64::MAX));
         let version = daemon.in_force().borrow().as_ref().map_or(0, |now| now.version.number);
         self.version.set(i64::try_from(version).unwrap_or(i64::MAX));
-        let seconds = daemon.authority.root_not_after_ms() / 1000;
-        self.root_not_after.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        let seconds = |ms: u64| i64::try_from(ms / 1000).unwrap_or(i64::MAX);
+        self.root_not_after.set(seconds(daemon.authority.root_not_after_ms()));
+        self.issuing_not_after.set(seconds(daemon.authority.issuing_not_after_ms()));
         let mut page = String::new();
         // Writing to a String does not fail.
         let _ = encode(&mut page, &self.registry);
         page
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::server::tests::Running;
+    use std::collections::BTreeSet;
+
+    /// What is on deploy/DAEMON.md.
+    fn page() -> String {
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/DAEMON.md")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_page_names_every_metric_and_none_else() {
+        let running = Running::start().await;
+        let shown = running.daemon.metrics.page(&running.daemon);
+        let shown: BTreeSet<_> = shown
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split([' ', '{']).next())
+            .collect();
+        let page = page();
+        let named: BTreeSet<_> =
+            page.split('`').filter(|word| word.starts_with("ringwayd_") && !word.contains([' ', '\n'])).collect();
+        assert_eq!(shown, named);
+    }
+
+    #[test]
+    fn the_file_on_the_page_is_read_and_has_every_key() {
+        let page = page();
+        let (_, block) = page.split_once("```yaml\n").unwrap();
+        let (text, _) = block.split_once("```").unwrap();
+        let settings = api::settings::load(text, "DAEMON.md").unwrap();
+        assert_eq!(settings.trust_domain.as_deref(), Some("shop"));
+        let unknown = api::settings::load("x: 1", "f").unwrap_err()[0].message.clone();
+        for key in unknown.split('`').skip(3).step_by(2) {
+            assert!(text.contains(&format!("\n{key}:")) || text.starts_with(&format!("{key}:")), "{key}");
+        }
+        assert!(unknown.contains("`store-key`"), "{unknown}");
     }
 }

@@ -79,15 +79,20 @@ pub(crate) fn own_config(daemon: &Daemon) -> Result<Arc<ServerConfig>, authority
 /// Keeps up with the store: documents, roots; and renews what is the daemon's own at half of its life.
 pub(crate) async fn keep(daemon: Arc<Daemon>, configs: watch::Sender<Arc<ServerConfig>>) {
     const LOOK: Duration = Duration::from_secs(60);
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     let mut store = daemon.store.watch();
     let mut made = Made::default();
-    let mut looked = Instant::now();
+    let (mut looked, mut noticed) = (Instant::now(), Instant::now());
     loop {
         if let Err(refusal) = keep_once(&daemon, &configs, &mut made, looked.elapsed() > LOOK).await {
             tell::tell(refusal);
         }
         if looked.elapsed() > LOOK {
             looked = Instant::now();
+        }
+        if noticed.elapsed() > DAY {
+            noticed = Instant::now();
+            daemon.authority.notice(now_ms()).into_iter().for_each(tell::tell);
         }
         let _ = tokio::time::timeout(LOOK, store.changed()).await;
     }

@@ -1,5 +1,6 @@
 //! What the daemon works with: the file, then what the command line said instead, then what goes without saying.
 
+use crate::authority::{RootFiles, Signer};
 use crate::tell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub(crate) struct Settings {
     pub(crate) advertise: Vec<String>,
     pub(crate) trust_domain: Option<String>,
     pub(crate) store_key: Option<PathBuf>,
+    pub(crate) root: Option<RootFiles>,
 }
 
 impl Settings {
@@ -34,7 +36,7 @@ impl Settings {
     /// # Errors
     /// It was told what is wrong.
     pub(crate) fn read(file: Option<&Path>, given: &Given) -> Result<Settings, ()> {
-        let api::settings::Settings { address, admin, data_dir, names, advertise, trust_domain, store_key } =
+        let api::settings::Settings { address, admin, data_dir, names, advertise, trust_domain, root, store_key } =
             file.map_or(Ok(api::settings::Settings::default()), read)?;
         let data_dir = given.data_dir.clone().or(data_dir.map(PathBuf::from));
         Ok(Settings {
@@ -45,6 +47,7 @@ impl Settings {
             advertise,
             trust_domain,
             store_key: store_key.map(PathBuf::from),
+            root: root.map(files),
         })
     }
 
@@ -70,6 +73,16 @@ impl Settings {
         names.dedup();
         names
     }
+}
+
+fn files(root: api::settings::Root) -> RootFiles {
+    let signer = match root.signer {
+        api::settings::Signer::Key(path) => Signer::Key(path.into()),
+        api::settings::Signer::Intermediate { certificate, key } => {
+            Signer::Intermediate { certificate: certificate.into(), key: key.into() }
+        }
+    };
+    RootFiles { certificate: root.certificate.into(), signer }
 }
 
 /// Reads and checks the daemon's file, and tells what is wrong with it.

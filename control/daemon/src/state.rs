@@ -60,8 +60,11 @@ impl Daemon {
             variable: std::env::var(VARIABLE).ok().map(Zeroizing::new),
             default: settings.data_dir.join("store.key"),
         };
-        let opened = Authority::open(store.clone(), &source, now_ms()).await;
+        let opened = Authority::open(store.clone(), &source, settings.root.clone(), now_ms()).await;
         let authority = opened.map_err(|refusal| refusal.to_string())?;
+        if let Some(notice) = authority.notice(now_ms()) {
+            tell::tell(notice);
+        }
         let daemons = settings.daemons(bound);
         let (metrics, connected) = (Metrics::default(), Connected::default());
         let (in_force, _) = watch::channel(None);

@@ -319,7 +319,7 @@ impl Core {
     }
 
     fn enter(&mut self, may_wait: bool) -> usize {
-        let wait = may_wait && !self.tasks.has_ready();
+        let wait = may_wait && !self.stopped && !self.tasks.has_ready();
         self.entered_ns = self.driver.now_ns();
         let timeout_ns =
             if wait { self.timers.next_ns().map(|at| at.saturating_sub(self.entered_ns)) } else { Some(0) };

@@ -7,6 +7,7 @@ mod completion;
 mod diff;
 mod drain;
 mod endpoints;
+mod explain;
 mod history;
 mod ignored;
 mod man;
@@ -48,6 +49,8 @@ pub(crate) enum Verb {
     Rejects,
     /// List fields of what proxies were given that they do not know
     Ignored,
+    /// Say what would become of a request in a group's proxies: listener, route, every rule, service
+    Explain(explain::Explain),
     /// Tokens, with which proxies join
     #[command(subcommand)]
     Token(token::Token),
@@ -90,6 +93,7 @@ impl Verb {
             Verb::Status => status::run(common).await,
             Verb::Rejects => rejects::run(common).await,
             Verb::Ignored => ignored::run(common).await,
+            Verb::Explain(explain) => explain.run(common).await,
             Verb::Token(token) => token.run(common).await,
             Verb::Endpoints(endpoints) => endpoints.run(common).await,
             Verb::Secret(secret) => secret.run(common).await,

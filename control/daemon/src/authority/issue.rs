@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::time::Duration;
 use time::OffsetDateTime;
+use x509_parser::certificate::X509Certificate;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
+use zeroize::Zeroizing;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a leaf lives; its holder renews it at half of that.
@@ -32,15 +34,37 @@ const MAX_REQUEST: usize = 16 * 1024;
 /// A root that is trusted, and its key.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Root {
-    /// Eight hexadecimal digits; stands in the subject.
+    /// Eight hexadecimal digits.
     pub(crate) id: String,
+    /// For people.
+    pub(crate) subject: String,
     /// PEM.
     pub(crate) certificate: String,
     /// SHA-256 of the public key (SubjectPublicKeyInfo), hexadecimal.
     pub(crate) spki: String,
-    /// PKCS #8, sealed for [`Root::place`].
-    pub(crate) key: String,
+    /// PKCS #8, sealed for [`Root::place`]; none: it is elsewhere.
+    pub(crate) key: Option<String>,
+    /// What signs where the root's key is elsewhere.
+    pub(crate) intermediate: Option<Above>,
     pub(crate) not_after_ms: u64,
+}
+
+/// An intermediate that somebody brought.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Above {
+    /// PEM.
+    pub(crate) certificate: String,
+    /// PKCS #8, sealed for [`Above::place`].
+    pub(crate) key: String,
+    pub(crate) not_before_ms: u64,
+    pub(crate) not_after_ms: u64,
+}
+
+impl Above {
+    /// What the sealed key of the one below this root is bound to.
+    pub(crate) fn place(root: &str) -> String {
+        format!("authority/intermediate/{root}")
+    }
 }
 
 /// Without the key, though it is sealed.
@@ -55,19 +79,22 @@ impl Root {
     pub(crate) fn make(seal: &Seal, now_ms: u64) -> Result<Root, Refusal> {
         let id = hex(&random::<4>());
         let key = KeyPair::generate().map_err(broken)?;
-        let params = authority_params(&format!("Ringway root {id}"), 1, now_ms, ROOT_LIFE);
+        let subject = format!("Ringway root {id}");
+        let params = authority_params(&subject, 1, now_ms, ROOT_LIFE);
         let certificate = params.self_signed(&key).map_err(broken)?.pem();
         Ok(Root {
             certificate,
             spki: hex(&sha256(&key.subject_public_key_info())),
-            key: seal.seal(&Root::place(&id), key.serialized_der()),
+            key: Some(seal.seal(&Root::place(&id), key.serialized_der())),
+            intermediate: None,
             not_after_ms: milliseconds(params.not_after),
+            subject,
             id,
         })
     }
 
     /// What its sealed key is bound to.
-    fn place(id: &str) -> String {
+    pub(crate) fn place(id: &str) -> String {
         format!("authority/root/{id}")
     }
 }
@@ -79,8 +106,10 @@ pub(crate) struct Intermediate {
     /// PEM.
     certificate: String,
     issuer: Issuer<'static, KeyPair>,
-    made_ms: u64,
+    /// The middle of its life.
+    half_ms: u64,
     not_after_ms: u64,
+    brought: bool,
 }
 
 impl std::fmt::Debug for Intermediate {
@@ -124,12 +153,27 @@ pub struct Certificate {
 }
 
 impl Intermediate {
-    /// A new one below this root.
-    pub(crate) fn make(root: &Root, seal: &Seal, now_ms: u64) -> Result<Intermediate, Refusal> {
-        let lost = || Refusal::Broken(format!("the key of root {} cannot be opened", root.id));
-        let key = seal.open_text(&Root::place(&root.id), &root.key).ok_or_else(lost)?;
-        let key = KeyPair::try_from(&PrivatePkcs8KeyDer::from(key.as_slice())).map_err(broken)?;
-        let above = Issuer::from_ca_cert_pem(&root.certificate, key).map_err(broken)?;
+    /// A new one below this root; or the one that was brought, where the root's key is elsewhere.
+    pub(crate) fn of(root: &Root, seal: &Seal, now_ms: u64) -> Result<Intermediate, Refusal> {
+        match (&root.key, &root.intermediate) {
+            (Some(key), _) => Intermediate::make(root, &opened(seal, &Root::place(&root.id), key)?, now_ms),
+            (None, Some(above)) => {
+                let key = opened(seal, &Above::place(&root.id), &above.key)?;
+                Ok(Intermediate {
+                    root: root.id.clone(),
+                    certificate: above.certificate.clone(),
+                    issuer: Issuer::from_ca_cert_pem(&above.certificate, pair(&key)?).map_err(broken)?,
+                    half_ms: above.not_before_ms.midpoint(above.not_after_ms),
+                    not_after_ms: above.not_after_ms,
+                    brought: true,
+                })
+            }
+            (None, None) => Err(Refusal::Broken(format!("root {} has nothing to sign with", root.id))),
+        }
+    }
+
+    fn make(root: &Root, key: &[u8], now_ms: u64) -> Result<Intermediate, Refusal> {
+        let above = Issuer::from_ca_cert_pem(&root.certificate, pair(key)?).map_err(broken)?;
         let key = KeyPair::generate().map_err(broken)?;
         let name = format!("Ringway intermediate {}", hex(&random::<4>()));
         let mut params = authority_params(&name, 0, now_ms, INTERMEDIATE_LIFE);
@@ -137,13 +181,35 @@ impl Intermediate {
         params.not_after = params.not_after.min(moment(root.not_after_ms));
         let certificate = params.signed_by(&key, &above).map_err(broken)?.pem();
         let not_after_ms = milliseconds(params.not_after);
-        let issuer = Issuer::new(params, key);
-        Ok(Intermediate { root: root.id.clone(), certificate, issuer, made_ms: now_ms, not_after_ms })
+        Ok(Intermediate {
+            root: root.id.clone(),
+            certificate,
+            issuer: Issuer::new(params, key),
+            half_ms: now_ms.midpoint(not_after_ms),
+            not_after_ms,
+            brought: false,
+        })
     }
 
-    /// Half of its life is over.
+    /// It is time for another one.
     pub(crate) fn is_old(&self, now_ms: u64) -> bool {
-        now_ms > self.made_ms + self.not_after_ms.saturating_sub(self.made_ms) / 2
+        !self.brought && now_ms > self.half_ms
+    }
+
+    /// It is time that somebody brings another one.
+    pub(crate) fn fades(&self, now_ms: u64) -> bool {
+        self.brought && now_ms > self.half_ms
+    }
+
+    /// This one is what the root says: where one was brought, that one.
+    pub(crate) fn fits(&self, root: &Root) -> bool {
+        let same = root.intermediate.as_ref().is_none_or(|above| above.certificate == self.certificate);
+        self.root == root.id && same
+    }
+
+    /// When it expires, milliseconds since 1970.
+    pub(crate) fn not_after_ms(&self) -> u64 {
+        self.not_after_ms
     }
 
     /// Makes a leaf for this key. It lives so long, and never longer than the intermediate.
@@ -183,6 +249,14 @@ impl Intermediate {
         let chain = format!("{}{}", leaf.pem(), self.certificate);
         Ok(Leaf { chain, not_before_ms: milliseconds(params.not_before), certificate })
     }
+}
+
+fn opened(seal: &Seal, place: &str, key: &str) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+    seal.open_text(place, key).ok_or_else(|| Refusal::Broken(format!("the key at `{place}` in the store is damaged")))
+}
+
+fn pair(key: &[u8]) -> Result<KeyPair, Refusal> {
+    KeyPair::try_from(&PrivatePkcs8KeyDer::from(key)).map_err(broken)
 }
 
 /// A key whose holder proved that it has the other half.
@@ -256,6 +330,11 @@ fn moment(ms: u64) -> OffsetDateTime {
 
 fn milliseconds(moment: OffsetDateTime) -> u64 {
     u64::try_from(moment.unix_timestamp()).unwrap_or(0) * 1000
+}
+
+/// When a certificate expires, milliseconds since 1970.
+pub(crate) fn milliseconds_of(certificate: &X509Certificate<'_>) -> u64 {
+    u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0) * 1000
 }
 
 /// What the cryptography says no to is no one's fault but ours.

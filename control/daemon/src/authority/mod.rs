@@ -8,6 +8,7 @@
 //!
 //! A leaf counts while its record names it: who is forgotten has nothing, whatever the leaf says.
 
+mod brought;
 mod caller;
 mod issue;
 mod operators;
@@ -29,6 +30,7 @@ pub use rotation::{Stage, Step};
 pub use secrets::SecretInfo;
 pub use tokens::{NewToken, TokenInfo};
 
+pub(crate) use brought::{RootFiles, Signer};
 pub(crate) use issue::LEAF_LIFE;
 pub(crate) use seal::{Source, VARIABLE};
 
@@ -105,6 +107,8 @@ impl From<Refusal> for tonic::Status {
 pub struct Authority {
     store: Store,
     seal: Seal,
+    /// A root that somebody brings.
+    brought: Option<RootFiles>,
     held: RwLock<Arc<Held>>,
     /// Joins one after the other: they meet at the same tokens.
     joining: Mutex<()>,
@@ -123,18 +127,23 @@ impl std::fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// Opens the authority of this store; the first time it is made.
+    /// Opens the authority of this store; the first time it is made, with the root that is `brought` if there is one.
     ///
     /// # Errors
-    /// The store or its key cannot be read.
-    pub(crate) async fn open(store: Store, source: &Source, now_ms: u64) -> Result<Authority, Refusal> {
+    /// The store, its key, or a root that is needed cannot be read.
+    pub(crate) async fn open(
+        store: Store,
+        source: &Source,
+        brought: Option<RootFiles>,
+        now_ms: u64,
+    ) -> Result<Authority, Refusal> {
         let seal = Seal::open(&store, source).await?;
-        let held = Arc::new(Held::open(&store, &seal, now_ms).await?);
+        let held = Arc::new(Held::open(&store, &seal, brought.as_ref(), now_ms).await?);
         let (changes, _) = watch::channel(0);
         let (gone, _) = broadcast::channel(256);
         let held = RwLock::new(held);
         let (joining, refreshing, writing) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Authority { store, seal, held, joining, refreshing, writing, changes, gone })
+        Ok(Authority { store, seal, brought, held, joining, refreshing, writing, changes, gone })
     }
 
     /// All roots that are trusted, PEM, the oldest first.
@@ -142,9 +151,39 @@ impl Authority {
         self.held().roots().bundle()
     }
 
-    /// The ids of all roots that are trusted, the oldest first, and when they expire, milliseconds since 1970.
-    pub fn roots(&self) -> Vec<(String, u64)> {
-        self.held().roots().list.iter().map(|root| (root.id.clone(), root.not_after_ms)).collect()
+    /// All roots that are trusted, the oldest first: id, subject, and when they expire, milliseconds since 1970.
+    pub fn roots(&self) -> Vec<(String, String, u64)> {
+        let of = |root: &issue::Root| (root.id.clone(), root.subject.clone(), root.not_after_ms);
+        self.held().roots().list.iter().map(of).collect()
+    }
+
+    /// When what issues now expires, milliseconds since 1970; a new one comes in time, unless it must be brought.
+    pub fn issuing_not_after_ms(&self) -> u64 {
+        self.held().issuing.not_after_ms()
+    }
+
+    /// What somebody should know about the root that is brought: it is another one, or the next intermediate is due.
+    pub(crate) fn notice(&self, now_ms: u64) -> Option<String> {
+        let files = self.brought.as_ref()?;
+        let held = self.held();
+        let days = held.issuing.not_after_ms().saturating_sub(now_ms) / 86_400_000;
+        match files.read(&self.seal, now_ms) {
+            Err(refusal) if held.issuing.fades(now_ms) => {
+                Some(format!("the intermediate expires in {days} days, and there is no other: {refusal}"))
+            }
+            // The store has what was brought before.
+            Err(_) => None,
+            Ok(root) if held.roots().list.iter().all(|known| known.id != root.id) => {
+                let name = files.certificate.display();
+                Some(format!(
+                    "{name} is another root than the one in use; `ringwayctl certs rotate --root` goes over to it"
+                ))
+            }
+            Ok(_) if held.issuing.fades(now_ms) => {
+                Some(format!("the intermediate expires in {days} days; put another one in its place"))
+            }
+            Ok(_) => None,
+        }
     }
 
     /// When the first of the roots expires, milliseconds since 1970.
@@ -170,6 +209,13 @@ impl Authority {
     pub(crate) async fn refresh(&self, now_ms: u64) -> Result<u64, Refusal> {
         let _alone = self.refreshing.lock().await;
         let held = self.held();
+        if let Some(change) = held.replacement(&self.seal, self.brought.as_ref(), now_ms) {
+            match self.store.commit(change).await {
+                // Somebody else was first: that is what stands there now.
+                Ok(_) | Err(Failure::Conflict { .. }) => {}
+                Err(failure) => return Err(failure.into()),
+            }
+        }
         let Some(next) = held.next(&self.store, &self.seal, now_ms).await? else { return Ok(held.number) };
         let number = next.number;
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);

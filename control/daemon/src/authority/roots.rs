@@ -1,6 +1,7 @@
 //! The roots as the store has them, and the intermediates of this process below them.
 
 use super::Refusal;
+use super::brought::RootFiles;
 use super::issue::{Intermediate, Root};
 use super::rotation::Stage;
 use super::seal::Seal;
@@ -70,16 +71,22 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Reads the roots; the first daemon of a store makes one.
-    pub(super) async fn open(store: &Store, seal: &Seal, now_ms: u64) -> Result<Held, Refusal> {
+    /// Reads the roots; the first daemon of a store makes one, or takes the one that is brought.
+    pub(super) async fn open(
+        store: &Store,
+        seal: &Seal,
+        brought: Option<&RootFiles>,
+        now_ms: u64,
+    ) -> Result<Held, Refusal> {
         if let Some(entry) = store.get::<Roots>(KEY).await? {
             return Held::below(entry, &[], seal, now_ms);
         }
-        let first = Roots { stage: Stage::Steady, list: vec![Root::make(seal, now_ms)?] };
+        let root = new_root(seal, brought, now_ms)?;
+        let first = Roots { stage: Stage::Steady, list: vec![root] };
         match store.commit(Change::new().expect(KEY, None).put(KEY, &first)).await {
             Ok(revision) => Held::below(Entry { value: first, revision }, &[], seal, now_ms),
             // Another daemon of the same store was first.
-            Err(Failure::Conflict { .. }) => Box::pin(Held::open(store, seal, now_ms)).await,
+            Err(Failure::Conflict { .. }) => Box::pin(Held::open(store, seal, brought, now_ms)).await,
             Err(failure) => Err(failure.into()),
         }
     }
@@ -99,17 +106,36 @@ impl Held {
 
     /// With intermediates of the right roots: those that fit, or new ones.
     fn below(entry: Entry<Roots>, fit: &[&Arc<Intermediate>], seal: &Seal, now_ms: u64) -> Result<Held, Refusal> {
-        let of = |root: &Root, fit: &[&Arc<Intermediate>]| match fit.iter().find(|one| one.root == root.id) {
+        let of = |root: &Root, fit: &[&Arc<Intermediate>]| match fit.iter().find(|one| one.fits(root)) {
             Some(one) => Ok((*one).clone()),
-            None => Intermediate::make(root, seal, now_ms).map(Arc::new),
+            None => Intermediate::of(root, seal, now_ms).map(Arc::new),
         };
         let issuing = of(entry.value.issuing(), fit)?;
-        let serving =
-            of(entry.value.serving(), &[&issuing].into_iter().chain(fit.iter().copied()).collect::<Vec<_>>())?;
+        let fit: Vec<_> = [&issuing].into_iter().chain(fit.iter().copied()).collect();
+        let serving = of(entry.value.serving(), &fit)?;
         Ok(Held { entry, issuing, serving, number: 0 })
+    }
+
+    /// Where the root's key is elsewhere and the intermediate is in the second half of its life: the change that takes
+    /// the next one, if it was brought.
+    pub(super) fn replacement(&self, seal: &Seal, brought: Option<&RootFiles>, now_ms: u64) -> Option<Change> {
+        let files = brought.filter(|_| self.issuing.fades(now_ms) || self.serving.fades(now_ms))?;
+        // What is wrong with the files was told when the daemon started, and is in the days that are left.
+        let found = files.read(seal, now_ms).ok()?;
+        let mut roots = self.entry.value.clone();
+        let root = roots.list.iter_mut().find(|root| root.id == found.id)?;
+        let certificate = |root: &Root| root.intermediate.as_ref().map(|above| above.certificate.clone());
+        let other = certificate(root) != certificate(&found);
+        root.intermediate = found.intermediate;
+        other.then(|| Change::new().expect(KEY, Some(self.entry.revision)).put(KEY, &roots))
     }
 
     pub(super) fn roots(&self) -> &Roots {
         &self.entry.value
     }
+}
+
+/// The root that is brought, or one that is made.
+pub(super) fn new_root(seal: &Seal, brought: Option<&RootFiles>, now_ms: u64) -> Result<Root, Refusal> {
+    brought.map_or_else(|| Root::make(seal, now_ms), |files| files.read(seal, now_ms))
 }

@@ -9,8 +9,7 @@
 //!
 //! Everybody: proxies and operators who may come back, connected or not.
 
-use super::issue::Root;
-use super::roots::{KEY, Roots};
+use super::roots::{KEY, Roots, new_root};
 use super::{Authority, Certificate, Proxy, Refusal};
 use crate::store::Change;
 use serde::{Deserialize, Serialize};
@@ -72,7 +71,12 @@ impl Authority {
         let newest = roots.newest().id.clone();
         let next = match roots.stage {
             Stage::Steady => {
-                let list = roots.list.into_iter().chain([Root::make(&self.seal, now_ms)?]).collect();
+                let root = new_root(&self.seal, self.brought.as_ref(), now_ms)?;
+                if root.id == newest {
+                    let why = "`root` of the daemon's file names the root that is in use; put the new one there first";
+                    return Err(Refusal::NotYet(why.to_owned()));
+                }
+                let list = roots.list.into_iter().chain([root]).collect();
                 Roots { stage: Stage::Trusting, list }
             }
             Stage::Trusting | Stage::Serving if !force => {

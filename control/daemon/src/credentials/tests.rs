@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::authority::{Peer, PeerCertificate};
-use crate::server::tests::{Running, csr, renew_request, session, within};
+use crate::server::tests::{Running, csr, renew_request, session, told_to_renew, within};
 use crate::store::documents::About;
 use rcgen::{CertificateParams, KeyPair as Key};
 use rustls_pki_types::CertificateDer;
@@ -168,8 +168,7 @@ async fn a_root_changes_as_far_as_those_who_are_there_follow() {
     let mut client = running.client(Some((&joined.chain, &key.serialize_pem()))).await;
     let (reports, mut orders) = session(&mut client).await.unwrap();
     let following = tokio::spawn(async move {
-        while let Ok(Some(order)) = orders.message().await {
-            assert!(order.renew);
+        while told_to_renew(&mut orders).await {
             let renewed = client.renew(renew_request(&key)).await.unwrap().into_inner();
             let own = pb::HeldCertificate {
                 kind: "own".to_owned(),

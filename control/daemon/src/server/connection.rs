@@ -47,12 +47,11 @@ impl Connection {
 
 /// Waits for the end of who may not stay.
 async fn over(certificate: Option<Arc<PeerCertificate>>, mut gone: broadcast::Receiver<String>) {
-    let Some(certificate) = certificate else { return std::future::pending().await };
-    let holder = certificate.holder();
-    let left_ms = certificate.not_after_ms.saturating_sub(now_ms());
-    // Who came with an expired one came to renew it.
-    let left = if left_ms == 0 { RENEWING } else { Duration::from_millis(left_ms) };
+    let left_ms = certificate.as_ref().map_or(0, |one| one.not_after_ms.saturating_sub(now_ms()));
+    // Who shows nothing came to join, who shows an expired one to renew it: strangers cannot fill the places.
+    let left = if left_ms == 0 { ONE_REQUEST } else { Duration::from_millis(left_ms) };
     let end = tokio::time::sleep(left);
+    let Some(holder) = certificate.map(|certificate| certificate.holder()) else { return end.await };
     tokio::pin!(end);
     loop {
         tokio::select! {
@@ -68,7 +67,7 @@ async fn over(certificate: Option<Arc<PeerCertificate>>, mut gone: broadcast::Re
 }
 
 /// For one request, and then to come again.
-const RENEWING: Duration = Duration::from_secs(30);
+const ONE_REQUEST: Duration = Duration::from_secs(30);
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -111,5 +110,53 @@ impl Connected for Connection {
 
     fn connect_info(&self) -> Peer {
         self.peer.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate(left_ms: u64) -> Option<Arc<PeerCertificate>> {
+        Some(Arc::new(PeerCertificate {
+            fingerprint: String::new(),
+            common_name: "cart-1".to_owned(),
+            uri: "spiffe://shop/group/cart".to_owned(),
+            not_after_ms: now_ms() + left_ms,
+        }))
+    }
+
+    /// It ends within a second of this time, and not before.
+    async fn ends_after(certificate: Option<Arc<PeerCertificate>>, wanted: Duration) {
+        let (_gone, heard) = broadcast::channel(4);
+        let start = tokio::time::Instant::now();
+        over(certificate, heard).await;
+        let took = start.elapsed();
+        assert!(took + Duration::from_secs(1) > wanted && took < wanted + Duration::from_secs(1), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_lives_as_long_as_its_certificate_or_for_one_request() {
+        ends_after(certificate(3_600_000), Duration::from_secs(3600)).await;
+        ends_after(certificate(0), ONE_REQUEST).await;
+        ends_after(None, ONE_REQUEST).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_ends_when_its_holder_is_forgotten_or_may_have_been() {
+        let wait = Duration::from_secs(60);
+        let (gone, heard) = broadcast::channel(4);
+        let over = over(certificate(3_600_000), heard);
+        tokio::pin!(over);
+        gone.send("cart-2".to_owned()).unwrap();
+        assert!(tokio::time::timeout(wait, &mut over).await.is_err());
+        gone.send("cart-1".to_owned()).unwrap();
+        assert!(tokio::time::timeout(wait, &mut over).await.is_ok());
+
+        let (gone, heard) = broadcast::channel(4);
+        for n in 0..10 {
+            gone.send(format!("other-{n}")).unwrap();
+        }
+        assert!(tokio::time::timeout(wait, super::over(certificate(3_600_000), heard)).await.is_ok());
     }
 }

@@ -1,6 +1,7 @@
 //! The embedded store: one redb file, which one process opens.
 
 use super::{Change, Entry, Failure, Keyed};
+use crate::encode::{hex, random};
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -43,14 +44,27 @@ impl Disk {
         let name = path.display().to_string();
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(|error| Failure::Broken(format!("cannot make the folder {}: {error}", folder.display())))?;
-        let open = move |builder: &Builder| {
-            let file =
-                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
-            // The file's name must survive a crash as its bytes do.
-            path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())?;
-            builder.create_with_backend(FileBackend::new(file)?)
-        };
-        Disk::with(name, Box::new(open))
+        if !path.exists() {
+            Disk::make(folder, &path, &name)?;
+        }
+        Disk::with(name, Box::new(move |builder: &Builder| opened(&path, builder)))
+    }
+
+    /// Makes a store under another name, and gives it its own when it is whole: redb's first writing can be cut in two.
+    fn make(folder: &Path, path: &Path, name: &str) -> Result<(), Failure> {
+        let new = folder.join(format!("store.redb.{}.new", hex(&random::<4>())));
+        let at = new.clone();
+        let made = Disk::with(name.to_owned(), Box::new(move |builder: &Builder| opened(&at, builder))).map(drop);
+        let linked = made.and_then(|()| match std::fs::hard_link(&new, path) {
+            // Somebody else was first.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            linked => linked.map_err(|error| Failure::Broken(format!("cannot make {name}: {error}"))),
+        });
+        let _ = std::fs::remove_file(&new);
+        linked?;
+        // The file's name must survive a crash as its bytes do.
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| Failure::Broken(format!("cannot make {name}: {error}")))
     }
 
     /// A store whose bytes go where `open` says. `name` stands in errors.
@@ -188,6 +202,11 @@ impl Disk {
             error => format!("{name}: {error}"),
         })
     }
+}
+
+fn opened(path: &Path, builder: &Builder) -> Result<Database, DatabaseError> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    builder.create_with_backend(FileBackend::new(file)?)
 }
 
 fn is_full(kind: ErrorKind) -> bool {

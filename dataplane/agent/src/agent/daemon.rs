@@ -11,6 +11,7 @@ use crate::world::now_s;
 use api::Resources;
 use api::mesh::KeyPair;
 use plan::{Plan, Rejection};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -138,10 +139,11 @@ impl Daemon {
         std::mem::replace(&mut self.valid, valid) != valid
     }
 
-    /// Tells what is refused, that was not told yet.
-    fn tell_refused(&mut self, rejections: &[Rejection]) {
-        let texts: Vec<String> = rejections.iter().map(ToString::to_string).collect();
-        let fresh: Vec<&String> = texts.iter().filter(|text| !self.told.contains(text)).collect();
+    /// Tells what is refused, that was not told yet; `more` is about no resource that there is.
+    fn tell_refused(&mut self, more: &[Rejection]) {
+        let all = self.shelf.refused().map(|(one, _)| one).chain(more);
+        let texts: Vec<String> = all.map(ToString::to_string).collect();
+        let fresh: BTreeSet<&String> = texts.iter().filter(|text| !self.told.contains(text)).collect();
         for text in fresh.iter().take(MOST_TOLD) {
             tell(format_args!("refused, the last good one stays: {text}"));
         }
@@ -235,12 +237,12 @@ impl Agent {
 
     /// Tries everything once more: something beside the resources has changed.
     async fn try_again(&mut self) {
-        match self.prepare(true).await {
-            Ok(prepared) => self.adopt(prepared, false).await,
-            Err(reasons) => {
-                let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-                tell(format_args!("generation {} stays: {}", self.plan.generation, reasons.join("; ")));
-            }
+        let prepared = self.prepare(true).await;
+        if let Some(daemon) = &mut self.daemon {
+            daemon.tell_refused(prepared.as_ref().err().map_or(&[], Vec::as_slice));
+        }
+        if let Ok(prepared) = prepared {
+            self.adopt(prepared, false).await;
         }
     }
 
@@ -306,8 +308,8 @@ impl Agent {
             self.warn_of_certificates();
             let is_news = !only_endpoints && changes != difference::NOTHING;
             if is_news && let Some(daemon) = &self.daemon {
-                let push = if daemon.version.is_empty() { "none" } else { &daemon.version };
-                tell(format_args!("push {push}: generation {}: {changes}", self.plan.generation));
+                let push = if daemon.version.is_empty() { "" } else { &format!("push {}: ", daemon.version) };
+                tell(format_args!("{push}generation {}: {changes}", self.plan.generation));
             }
         }
         if let Some(daemon) = &mut self.daemon {
@@ -354,7 +356,8 @@ impl Agent {
         let Some(daemon) = &mut self.daemon else { return };
         let ready = self.state.ready.load(Relaxed);
         daemon.standing.tell(|told| (told.applied, told.ready) = (Some(applied(version, generation)), ready));
-        daemon.keeping.due = true;
+        // What is half there is not worth starting from.
+        daemon.keeping.due |= daemon.shelf.is_settled();
         self.keep();
     }
 

@@ -54,10 +54,17 @@ fn tls() -> ClientTlsConfig {
 }
 
 /// An error and what is behind it, as one text.
-fn reasons(error: &dyn Error) -> String {
+fn reasons(error: &(dyn Error + 'static)) -> String {
     let mut texts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
+        if let Some(failure) = wire::tls::failure(error) {
+            return failure.text().to_owned();
+        }
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof) {
+            return "the connection ended".to_owned();
+        }
         let text = error.to_string();
         if texts.last().is_none_or(|last| !last.ends_with(&text)) {
             texts.push(text);

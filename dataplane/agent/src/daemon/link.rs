@@ -152,14 +152,10 @@ impl Life {
                 Err(reason) => Err(reason.clone()),
             };
             let Err(reason) = ended;
-            let was_connected = self.start.standing.is_connected();
-            self.start.standing.set_connected(false);
-            if was_connected {
-                self.absent_since_ms = now_ms();
-                if begun.elapsed() >= HELD {
-                    self.pauses.reset();
-                }
+            if self.start.standing.is_connected() && begun.elapsed() >= HELD {
+                self.pauses.reset();
             }
+            self.start.standing.set_connected(false);
             self.say(match &address {
                 Ok(address) => format!("the daemon at {address}: {reason}"),
                 Err(_) => reason,
@@ -192,20 +188,25 @@ impl Life {
         };
         let channel = connect(address, &joined).await?;
         self.told.clear();
+        let to_ms = now_ms();
+        if to_ms.saturating_sub(self.absent_since_ms) >= ABSENT_MS {
+            self.start.standing.was_absent(self.absent_since_ms, to_ms);
+        }
+        let ended = self.stay(address, &joined, channel).await;
+        self.absent_since_ms = now_ms();
+        ended
+    }
+
+    /// Listens, reports and renews until one of them cannot any more.
+    async fn stay(&mut self, address: &str, joined: &Joined, channel: Channel) -> Result<Infallible, String> {
         let (start, news) = (&self.start, &self.news);
-        let mut since_ms = self.absent_since_ms;
         let connected = || {
-            let now_ms = now_ms();
-            if since_ms > 0 && now_ms.saturating_sub(since_ms) >= ABSENT_MS {
-                start.standing.was_absent(since_ms, now_ms);
-            }
-            since_ms = 0;
             start.standing.set_connected(true);
             tell(format_args!("the daemon at {address}: connected as {} ({})", joined.proxy, joined.identity));
         };
         let versions = &mut self.versions;
         tokio::select! {
-            ended = listen(start, news, versions, &joined, channel.clone(), connected) => ended,
+            ended = listen(start, news, versions, joined, channel.clone(), connected) => ended,
             ended = talk(start, news, &mut self.reported, channel.clone()) => ended,
             ended = renewals(start, news, joined.clone(), channel) => ended,
         }

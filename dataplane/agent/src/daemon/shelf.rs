@@ -199,15 +199,16 @@ impl Shelf {
         }
     }
 
-    /// Whether all that the chosen one needs is in the trial. A cluster without endpoints answers 503 either way, so only
-    /// another one that has some holds it back.
+    /// Whether all that the chosen one needs is in the trial. A cluster without endpoints answers 503 either way, so only a
+    /// last good one, which has some, is a reason to wait for them.
     fn has_needs(&self, slot: &Slot) -> bool {
         let Some(offer) = slot.chosen() else { return true };
         let has = |kind: Kind, name: &String| {
             self.slots.get(&kind).and_then(|slots| slots.get(name)).is_some_and(|slot| slot.chosen().is_some())
         };
+        let is_first = slot.good.as_ref().is_none_or(|good| good.packed == offer.packed);
         let endpoints = |name: &String| {
-            has(Kind::Endpoints, name) || slot.good.is_none() || self.absent.contains(&(Kind::Endpoints, name.clone()))
+            is_first || has(Kind::Endpoints, name) || self.absent.contains(&(Kind::Endpoints, name.clone()))
         };
         offer.needs.routes.iter().all(|name| has(Kind::Route, name))
             && offer.needs.secrets.iter().all(|name| has(Kind::Secret, name))

@@ -1,7 +1,7 @@
 //! Verifiers for connections that other programs' TLS carries, off the cores: whom a proxy takes for its daemon.
 
 use super::verifier::{Verifier, not_expected, trusted_identity};
-use super::{Expect, Trust, provider};
+use super::{Expect, Failure, Trust, provider};
 use crypto::digest::{SHA256, digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
@@ -19,6 +19,17 @@ pub fn verifier(trust: Trust, expect: Vec<Expect>) -> Arc<dyn ServerCertVerifier
 /// known by its key alone vouches for its own.
 pub fn pinned(roots: Vec<[u8; 32]>, path: &str) -> Arc<dyn ServerCertVerifier> {
     Arc::new(Pinned { provider: provider(), roots, path: path.into() })
+}
+
+/// Why these, or other programs' own, did not take a server's certificate; None: the error is another one.
+pub fn failure(error: &(dyn std::error::Error + 'static)) -> Option<Failure> {
+    if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        return failure(inner);
+    }
+    match error.downcast_ref::<Error>()? {
+        error @ Error::InvalidCertificate(_) => Some(Failure::of(error)),
+        _ => None,
+    }
 }
 
 /// What [`pinned`] knows roots by, of each root of a bundle (PEM).

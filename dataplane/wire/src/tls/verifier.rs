@@ -118,10 +118,10 @@ impl Verifier {
 
     fn not_expected(&self) -> Error {
         let names = !self.expect.is_empty() && self.expect.iter().all(|expect| matches!(expect, Expect::Name(_)));
-        Error::InvalidCertificate(match names {
-            true => CertificateError::NotValidForName,
-            false => return not_expected(),
-        })
+        match names {
+            true => Error::InvalidCertificate(CertificateError::NotValidForName),
+            false => not_expected(),
+        }
     }
 }
 

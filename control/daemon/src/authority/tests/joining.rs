@@ -103,7 +103,7 @@ async fn of_many_who_come_at_once_with_one_use_one_joins() {
     let place = Place::new().await;
     let token = place.token(1).await;
     // A second daemon on the same store: it does not wait for the lock of the first.
-    let second = Authority::open(place.store.clone(), &source(place.folder.path()), NOW_MS).await.unwrap();
+    let second = Authority::open(place.store.clone(), &source(place.folder.path()), None, NOW_MS).await.unwrap();
     let daemons = [Arc::new(place.authority), Arc::new(second)];
     let tasks: Vec<_> = (0..16)
         .map(|n| {

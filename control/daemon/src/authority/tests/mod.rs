@@ -1,5 +1,6 @@
 //! The authority, at a time that tests choose.
 
+mod bringing;
 mod joining;
 mod operating;
 mod rotating;
@@ -29,7 +30,7 @@ impl Place {
     pub(super) async fn new() -> Place {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let authority = Authority::open(store.clone(), &source(folder.path()), NOW_MS).await.unwrap();
+        let authority = Authority::open(store.clone(), &source(folder.path()), None, NOW_MS).await.unwrap();
         Place { folder, store, authority }
     }
 

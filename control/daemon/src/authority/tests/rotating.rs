@@ -102,7 +102,7 @@ async fn who_cannot_come_back_is_not_waited_for() {
 async fn a_change_of_roots_goes_on_after_a_restart_and_on_another_daemon() {
     let place = Place::new().await;
     step(&place, Stage::Trusting).await;
-    let second = Authority::open(place.store.clone(), &source(place.folder.path()), NOW_MS).await.unwrap();
+    let second = Authority::open(place.store.clone(), &source(place.folder.path()), None, NOW_MS).await.unwrap();
     assert_eq!(second.bundle(), place.authority.bundle());
     assert_eq!(second.rotate(false, NOW_MS).await, Ok(Step::Done(Stage::Issuing)));
     // The first hears of it when it looks.

@@ -94,9 +94,10 @@ impl Stand {
 fn a_configuration_is_in_force_when_all_of_it_has_come() {
     let mut stand = Stand::default();
     let all = resources(WEB);
-    for kind in [Kind::Cluster, Kind::Endpoints, Kind::Listener] {
+    for kind in [Kind::Cluster, Kind::Listener, Kind::Endpoints] {
         assert_eq!(stand.take(&update(kind, "1", all[&kind].clone())), [""; 0]);
         assert!(!stand.shelf.is_settled(), "{kind:?}");
+        assert_eq!(stand.services(), ["cart"], "{kind:?}");
     }
     assert_eq!(stand.listeners(), [""; 0], "it waits for its routes");
     assert_eq!(stand.shelf.wanted()[&Kind::Route], ["web".to_owned()].into());
@@ -195,6 +196,20 @@ fn a_listener_goes_on_as_it_was_until_its_new_routes_are_there() {
     assert_eq!(stand.listeners(), ["web=127.0.0.1:8090"]);
     assert_eq!(stand.shelf.wanted()[&Kind::Route], ["web-2".to_owned()].into());
     assert!(!stand.shelf.versions()[&Kind::Route].contains_key("web"), "what nobody names is forgotten");
+}
+
+#[test]
+fn a_cluster_with_other_endpoints_waits_for_them_while_it_has_some() {
+    let mut stand = Stand::default();
+    stand.take_all("1", WEB);
+    let mut cart: api::envoy_types::pb::envoy::config::cluster::v3::Cluster =
+        Message::decode(&resources(WEB)[&Kind::Cluster][0].value[..]).unwrap();
+    cart.eds_cluster_config.get_or_insert_default().service_name = "cart-2".into();
+    assert_eq!(stand.take(&update(Kind::Cluster, "2", vec![api::xds::any(api::xds::CLUSTER, &cart)])), [""; 0]);
+    let endpoints = |stand: &Stand| stand.plan.as_ref().unwrap().services[0].balance.endpoints().len();
+    assert_eq!(endpoints(&stand), 1, "the old ones");
+    stand.take(&Update { removed: vec!["cart-2".into()], ..update(Kind::Endpoints, "2", vec![]) });
+    assert_eq!(endpoints(&stand), 0, "there are none, and that is known");
 }
 
 #[test]

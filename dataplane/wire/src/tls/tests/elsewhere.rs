@@ -1,6 +1,6 @@
 //! The verifiers for other programs' TLS, asked as rustls asks them.
 
-use super::super::{pinned, verifier};
+use super::super::{failure, pinned, verifier};
 use super::support::*;
 use super::*;
 use crate::spiffe::Pattern;
@@ -76,6 +76,16 @@ fn another_workload_of_the_same_root_is_no_daemon() {
         params.not_after = rcgen::date_time_ymd(2024, 6, 1);
     });
     assert_eq!(refused(ask(&pinned, &format!("{}{}", expired.chain, ca.pem))), CertificateError::Expired);
+}
+
+#[test]
+fn why_a_certificate_is_refused_is_found_behind_other_errors() {
+    let ca = Ca::new("ca");
+    let refused = ask(&pinned(vec![[0; 32]], "/ringwayd"), &ca.identified(DAEMON).chain).unwrap_err();
+    let behind = std::io::Error::other(std::io::Error::other(refused.clone()));
+    assert_eq!((failure(&refused), failure(&behind)), (Some(Failure::UnknownIssuer), Some(Failure::UnknownIssuer)));
+    assert_eq!(failure(&std::io::Error::other("else")), None);
+    assert_eq!(failure(&rustls::Error::DecryptError), None);
 }
 
 #[test]
