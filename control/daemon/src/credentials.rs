@@ -103,7 +103,6 @@ pub async fn forget(daemon: &Daemon, request: Request<pb::ForgetRequest>) -> Ans
     let proxy = request.into_inner().proxy;
     let note = if daemon.connected.has(&proxy) { "; it was connected" } else { "" };
     daemon.authority.forget(&proxy).await?;
-    daemon.fleet.forget(&proxy).await;
     done(&author, format!("proxy `{proxy}` is forgotten{note}"))
 }
 

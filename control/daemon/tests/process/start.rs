@@ -1,84 +1,11 @@
-//! `ringwayd` as a process: how it starts, what it says when it cannot, how it ends.
-#![forbid(unsafe_code)]
+//! How it starts, what it says when it cannot, how it ends.
 
+use crate::program::{Daemon, PROGRAM, at, command};
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_ringwayd");
-
-/// A daemon that said that it is ready; killed when dropped.
-struct Daemon {
-    child: Child,
-    said: BufReader<ChildStderr>,
-    address: String,
-    admin: String,
-}
-
-fn command(folder: &Path) -> Command {
-    at(folder, "127.0.0.1:0", "127.0.0.1:0")
-}
-
-fn at(folder: &Path, address: &str, admin: &str) -> Command {
-    let mut command = Command::new(PROGRAM);
-    command.args(["run", "--address", address, "--admin", admin, "--data-dir"]).arg(folder);
-    command.env_remove("RINGWAYD_STORE_KEY").stdin(Stdio::null());
-    command
-}
-
-impl Daemon {
-    fn start(folder: &Path) -> Daemon {
-        Daemon::started(command(folder))
-    }
-
-    fn started(mut command: Command) -> Daemon {
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut said = BufReader::new(child.stderr.take().unwrap());
-        let (mut line, mut before) = (String::new(), String::new());
-        while !line.contains(" ready: ") {
-            before.push_str(&line);
-            line.clear();
-            assert!(said.read_line(&mut line).unwrap() > 0, "it ended before it was ready: {before}");
-        }
-        let after = |mark: &str| {
-            let (_, rest) = line.split_once(mark).unwrap();
-            rest.split([',', '\n']).next().unwrap().to_owned()
-        };
-        let (address, admin) = (after("operators at "), after("pages at "));
-        Daemon { child, said, address, admin }
-    }
-
-    fn page(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(&self.admin).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
-    }
-
-    fn ended(mut self) -> (ExitStatus, String) {
-        let mut rest = String::new();
-        self.said.read_to_string(&mut rest).unwrap();
-        (self.child.wait().unwrap(), rest)
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// A start that does not come to be: exit 1, and the one line that was told.
 fn refused(command: &mut Command) -> String {

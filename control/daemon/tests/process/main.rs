@@ -1,0 +1,7 @@
+//! `ringwayd` as a process, with clients over real sockets.
+#![forbid(unsafe_code)]
+
+mod killed;
+mod program;
+mod start;
+mod told;
