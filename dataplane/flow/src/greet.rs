@@ -11,7 +11,6 @@ use ring::{Buf, Error, OutBuf, Socket};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use wire::proxy;
-use wire::tls::Failure;
 
 /// How long a handshake may take.
 const HANDSHAKE_NS: u64 = 10_000_000_000;
@@ -67,11 +66,7 @@ pub(crate) async fn greet(core: Rc<Core>, port: Rc<Port>, socket: Socket) {
             port::serve(&core, &port, client);
         }
         Err((socket, broken)) => {
-            let failure = match broken {
-                Broken::Failed(failure) => failure,
-                Broken::Lost(Error::TimedOut) => Failure::Timeout,
-                Broken::Lost(_) => Failure::PeerGone,
-            };
+            let failure = broken.failure();
             core.counters.handshake_failed(failure);
             let client = proxied.map_or(socket.peer(), |proxied| Some(proxied.source));
             refuse(&core, listener, client, "TLS", Ending::HandshakeFailed(failure));

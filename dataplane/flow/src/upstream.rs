@@ -313,9 +313,7 @@ async fn open(grant: Grant, upstreams: &Upstreams, pool: &Pool, of: &Client, unt
         }
         Err((_, broken)) => {
             counters.connect_failures.add(1);
-            if let Broken::Failed(failure) = broken {
-                counters.upstream_handshake_failed(failure);
-            }
+            counters.upstream_handshake_failed(broken.failure());
             Err(broken)
         }
     }

@@ -1,5 +1,7 @@
 //! Choices of a scenario, and the seeds it runs with.
 
+use crate::security::Security;
+
 /// A generator of choices; the same seed makes the same ones.
 #[derive(Clone, Debug)]
 pub(crate) struct Choice(u64);
@@ -45,16 +47,34 @@ impl Choice {
 const FAILED_ONCE: &str = include_str!("../../seeds.txt");
 
 /// Runs a scenario with each seed: those that failed once, then the first `count` (`RINGWAY_SEEDS=N`: the first N of
-/// every scenario; `RINGWAY_SEED=N`: that one alone).
+/// every scenario; `RINGWAY_SEED=N`: that one alone). Every third runs again with TLS.
 pub(crate) fn each_seed(name: &str, count: u64, scenario: impl Fn(u64)) {
+    let seeds = |first: u64, count: u64| {
+        let secure = (first..first + (count / 3).clamp(count.min(4), count)).zip(first / 3..);
+        (first..first + count).chain(secure.map(|(seed, turn)| Security::marked(seed, turn))).collect()
+    };
+    run(name, count, seeds, scenario);
+}
+
+/// The same, always with TLS on the sides that `sides` wants.
+pub(crate) fn each_secure_seed(name: &str, count: u64, sides: fn(Security) -> bool, scenario: impl Fn(u64)) {
+    let seeds = |first: u64, count: u64| {
+        let marked = |seed| (0..8).map(move |turn| Security::marked(seed, seed + turn));
+        let wanted = |seed| marked(seed).find(|seed| sides(Security::of(*seed)));
+        (first..first + count).filter_map(wanted).collect()
+    };
+    run(name, count, seeds, scenario);
+}
+
+fn run(name: &str, count: u64, seeds: impl Fn(u64, u64) -> Vec<u64>, scenario: impl Fn(u64)) {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let failed = FAILED_ONCE.lines().filter_map(|line| line.split_once(' ')).filter(|(of, _)| *of == name);
-    let seeds: Vec<u64> = match number("RINGWAY_SEED") {
+    let seeds = match number("RINGWAY_SEED") {
         Some(seed) => vec![seed],
         None => {
-            let first = number("RINGWAY_FROM").unwrap_or(0);
-            let failed = failed.filter_map(|(_, seed)| seed.trim().parse().ok());
-            failed.chain(first..first + number("RINGWAY_SEEDS").unwrap_or(count)).collect()
+            let failed = FAILED_ONCE.lines().filter_map(|line| line.split_once(' ')).filter(|(of, _)| *of == name);
+            let mut all: Vec<u64> = failed.filter_map(|(_, seed)| seed.trim().parse().ok()).collect();
+            all.extend(seeds(number("RINGWAY_FROM").unwrap_or(0), number("RINGWAY_SEEDS").unwrap_or(count)));
+            all
         }
     };
     for seed in seeds {

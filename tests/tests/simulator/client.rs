@@ -2,11 +2,12 @@
 
 use crate::choice::Choice;
 use crate::data;
+use crate::line::{Dial, Line};
 use crate::origin::trailer;
 use crate::script::{Entry, Framing, Ledger, Outcome, Pace};
 use crate::stream::{Body, Cut, Head, Reader, Writer};
 use ring::host::Address;
-use ring::{Either, Error, Socket};
+use ring::{Either, Error};
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
@@ -60,15 +61,25 @@ impl Manner {
 }
 
 /// Makes all the requests, over as many connections as it takes.
-pub(crate) async fn run(ledger: Ledger, address: Address, manner: Manner, entries: Vec<Rc<Entry>>, mut choice: Choice) {
+pub(crate) async fn run(
+    ledger: Ledger,
+    (address, dial): (Address, Dial),
+    manner: Manner,
+    entries: Vec<Rc<Entry>>,
+    mut choice: Choice,
+) {
     if manner.begins_ns > 0 {
         ring::sleep_until(ring::now() + choice.below(manner.begins_ns)).await;
     }
     let (mut next, mut vain) = (0, 0);
     while next < entries.len() {
-        let talked = match ring::connect(&address, ring::now() + 100 * SECOND).await {
-            Ok(socket) => talk(&ledger, &socket, &manner, &entries[next..], choice.split()).await,
-            Err(_) => 0,
+        let line = match ring::connect(&address, ring::now() + 100 * SECOND).await {
+            Ok(socket) => dial.line(socket).await,
+            Err(_) => None,
+        };
+        let talked = match line {
+            Some(line) => talk(&ledger, &line, &manner, &entries[next..], choice.split()).await,
+            None => 0,
         };
         next += talked;
         vain = if talked == 0 { vain + 1 } else { 0 };
@@ -85,7 +96,6 @@ pub(crate) async fn run(ledger: Ledger, address: Address, manner: Manner, entrie
 
 /// One connection.
 struct Talk<'a> {
-    socket: &'a Socket,
     manner: &'a Manner,
     entries: &'a [Rc<Entry>],
     begun: Cell<usize>,
@@ -97,9 +107,8 @@ struct Talk<'a> {
 }
 
 /// Makes requests over a connection while it lasts; how many were begun.
-async fn talk(ledger: &Ledger, socket: &Socket, manner: &Manner, entries: &[Rc<Entry>], mut choice: Choice) -> usize {
+async fn talk(ledger: &Ledger, line: &Line, manner: &Manner, entries: &[Rc<Entry>], mut choice: Choice) -> usize {
     let talk = Talk {
-        socket,
         manner,
         entries,
         begun: Cell::new(0),
@@ -107,8 +116,8 @@ async fn talk(ledger: &Ledger, socket: &Socket, manner: &Manner, entries: &[Rc<E
         continued: Cell::new(0),
         over: Cell::new(false),
     };
-    let mut reader = Reader::new(socket, ledger.client.clone(), manner.read, choice.split());
-    let mut writer = Writer::new(socket, ledger.client.clone(), Pace::WHOLE, choice.split());
+    let mut reader = Reader::new(line, ledger.client.clone(), manner.read, choice.split());
+    let mut writer = Writer::new(line, ledger.client.clone(), Pace::WHOLE, choice.split());
     let leaves = manner.patience_ns.map_or(u64::MAX, |most| ring::now() + choice.below(most));
     let asking = choice.split();
     let whole = async {
@@ -123,7 +132,7 @@ async fn talk(ledger: &Ledger, socket: &Socket, manner: &Manner, entries: &[Rc<E
         Either::First(()) => Outcome::Unanswered,
         Either::Second(()) => {
             if choice.percent(50) {
-                socket.reset_on_close();
+                line.reset_on_close();
             }
             Outcome::Left
         }
@@ -175,7 +184,7 @@ impl Talk<'_> {
             }
         }
         if self.manner.half_close {
-            self.socket.shutdown_write();
+            return writer.finish().await;
         }
         Ok(())
     }
@@ -268,7 +277,9 @@ impl Talk<'_> {
                 Some("keep-alive") => true,
                 Some(other) => panic!("connection: {other}"),
             };
-            let has_body = if own { script.method != "HEAD" } else { script.answer_has_body() };
+            // 408: the method was perhaps not seen.
+            let own_body = script.method != "HEAD" || status == 408;
+            let has_body = if own { own_body } else { script.answer_has_body() };
             let (framing, length) = match head.framing() {
                 _ if !has_body => (Framing::None, 0),
                 (Framing::None, _) => (Framing::Close, 0),

@@ -3,6 +3,7 @@
 use crate::choice::{Choice, each_seed};
 use crate::client::Manner;
 use crate::script::{Framing, Outcome, Script};
+use crate::security::Security;
 use crate::stage::{Stage, crowd, web};
 use ring::sim::Faults;
 
@@ -102,7 +103,8 @@ fn the_same_seed_gives_the_same_run() {
         stage.finish();
         stage.world.trace_hash()
     };
-    for seed in 0..4 {
+    let secure = (0..8).map(|seed| Security::marked(seed, seed));
+    for seed in (0..4).chain(secure) {
         assert_eq!(run(seed), run(seed));
         assert_ne!(run(seed), run(seed + 1));
     }

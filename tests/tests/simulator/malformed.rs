@@ -1,6 +1,7 @@
 //! Requests that nobody must forward: refused, and the connection closed.
 
 use crate::choice::{Choice, each_seed};
+use crate::line::Dial;
 use crate::script::{Framing, Pace};
 use crate::stage::{Stage, WEB, at, web};
 use crate::stream::{Body, Reader, Writer};
@@ -40,7 +41,8 @@ fn malformed_requests_are_refused_and_never_forwarded() {
         stage.listen("10.1.0.1:80", |_, _| async { panic!("something was forwarded") });
         for (request, status) in TABLE {
             let (ledger, choice) = (stage.ledger.clone(), stage.choice.split());
-            stage.peer(async move { refused(&ledger, request, *status, choice).await });
+            let dial = stage.dial();
+            stage.peer(async move { refused(&ledger, dial, request, *status, choice).await });
         }
         stage.finish();
         assert_eq!(stage.ended("request_timeout"), 1);
@@ -48,12 +50,13 @@ fn malformed_requests_are_refused_and_never_forwarded() {
     });
 }
 
-async fn refused(ledger: &crate::script::Ledger, request: &str, status: u16, mut choice: Choice) {
+async fn refused(ledger: &crate::script::Ledger, dial: Dial, request: &str, status: u16, mut choice: Choice) {
     ring::sleep_until(1_000_000_000).await;
     let socket = ring::connect(&at(WEB), u64::MAX).await.expect("a connection");
+    let line = dial.line(socket).await.expect("a handshake");
     let pace = Pace { most: choice.one_of(&[1, 3, 1000]), ..Pace::WHOLE };
-    let mut reader = Reader::new(&socket, ledger.client.clone(), Pace::WHOLE, choice.split());
-    let mut writer = Writer::new(&socket, ledger.client.clone(), pace, choice.split());
+    let mut reader = Reader::new(&line, ledger.client.clone(), Pace::WHOLE, choice.split());
+    let mut writer = Writer::new(&line, ledger.client.clone(), pace, choice.split());
     writer.put(request.as_bytes());
     writer.flush().await.expect("all is taken");
     let head = reader.head().await.unwrap_or_else(|cut| panic!("{cut:?} answers {request:?}"));

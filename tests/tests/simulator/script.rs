@@ -34,6 +34,8 @@ pub(crate) enum End {
     InBody(usize, bool),
     /// With something that is no answer: a place in [`crate::origin::GARBAGE`].
     Garbage(usize),
+    /// After its body, with an end that TLS does not say.
+    Unsaid,
     /// It never comes.
     Never,
 }
@@ -109,6 +111,8 @@ pub(crate) struct Entry {
 #[derive(Clone, Default)]
 pub(crate) struct Ledger {
     entries: Rc<RefCell<Vec<Rc<Entry>>>>,
+    /// Clients speak TLS.
+    pub(crate) secure: Rc<Cell<bool>>,
     pub(crate) client: Rc<Traffic>,
     pub(crate) origin: Rc<Traffic>,
 }

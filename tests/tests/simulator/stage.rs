@@ -2,8 +2,10 @@
 
 use crate::choice::Choice;
 use crate::client::{self, Manner};
+use crate::line::{Dial, Flawed, Hall};
 use crate::origin;
 use crate::script::{End, Entry, Framing, Ledger, Outcome, Script};
+use crate::security::{Acceptor, Dialler, Security};
 use balance::Kind;
 use flow::{Counters, Order, Process, Series, Start};
 use plan::{Plan, SeriesKey};
@@ -34,6 +36,13 @@ pub(crate) struct Stage {
     pub(crate) world: World,
     pub(crate) choice: Choice,
     pub(crate) ledger: Ledger,
+    pub(crate) security: Security,
+    /// Of clients that show a certificate, and of those that do not.
+    diallers: [Option<Dialler>; 2],
+    acceptor: Option<Acceptor>,
+    /// What is wrong with TLS of clients and of origins that come from here on.
+    pub(crate) clients_flawed: Flawed,
+    pub(crate) origins_flawed: Flawed,
     pub(crate) process: Arc<Process>,
     pub(crate) plans: Vec<Arc<Plan>>,
     cores: Vec<Core>,
@@ -57,10 +66,16 @@ impl Stage {
         let process = Arc::new(Process::default());
         let wakes: Arc<[OnceLock<ring::Wake>]> = (0..count).map(|_| OnceLock::new()).collect();
         let cores = (0..count).map(|core| Core::start(&mut world, config, core, &process, &wakes)).collect();
+        let (security, mut secure) = (Security::of(seed), Choice::new(seed ^ 2));
         let mut stage = Stage {
             world,
             choice: Choice::new(seed ^ 1),
             ledger: Ledger::default(),
+            security,
+            diallers: [true, false].map(|shows| Dialler::new(security, shows, secure.split())),
+            acceptor: Acceptor::new(security, secure.split()),
+            clients_flawed: Flawed::None,
+            origins_flawed: Flawed::None,
             process,
             plans: Vec::new(),
             cores,
@@ -68,17 +83,20 @@ impl Stage {
             series: BTreeMap::new(),
             open: Rc::default(),
         };
+        stage.ledger.secure.set(security.client_is_secure());
         stage.order(yaml);
         stage
     }
 
     /// A new plan for all cores.
     pub(crate) fn order(&mut self, yaml: &str) {
-        let document = api::load(yaml, "scenario.yaml").unwrap_or_else(|findings| panic!("{findings:#?}"));
+        let yaml = self.security.configure(yaml);
+        let document = api::load(&yaml, "scenario.yaml").unwrap_or_else(|findings| panic!("{findings:#?}"));
         let generation = self.plans.len() as u64 + 1;
         let resources = api::translate(&document);
         let previous = self.plans.last().map(|plan| &**plan);
-        let plan = plan::compile(&resources, previous, generation, &plan::World::default());
+        let outside = Security::outside(generation, self.world.now_ns());
+        let plan = plan::compile(&resources, previous, generation, &outside);
         self.plans.push(Arc::new(plan.unwrap_or_else(|rejections| panic!("{rejections:#?}"))));
         self.tell(false);
     }
@@ -114,8 +132,20 @@ impl Stage {
 
     /// An origin that answers by script.
     pub(crate) fn origin(&mut self, address: &str) {
-        let ledger = self.ledger.clone();
-        self.listen(address, move |socket, choice| origin::serve(ledger.clone(), socket, choice));
+        let (ledger, hall) = (self.ledger.clone(), self.hall());
+        self.listen(address, move |socket, choice| origin::serve(ledger.clone(), hall.clone(), socket, choice));
+    }
+
+    /// What origins accept with.
+    pub(crate) fn hall(&self) -> Hall {
+        Hall { with: self.acceptor.clone(), flawed: self.origins_flawed }
+    }
+
+    /// What a client connects with.
+    pub(crate) fn dial(&mut self) -> Dial {
+        // Without TLS nothing is chosen: seeds that failed once stay what they were.
+        let shows = self.security.client_is_secure() && self.choice.percent(50);
+        Dial { with: self.diallers[usize::from(!shows)].clone(), flawed: self.clients_flawed }
     }
 
     /// A node that serves each connection to an address with a task.
@@ -148,8 +178,9 @@ impl Stage {
     /// A client of a listener.
     pub(crate) fn client_of(&mut self, address: &str, manner: Manner, scripts: Vec<Script>) -> NodeId {
         let entries: Vec<Rc<Entry>> = scripts.into_iter().map(|script| self.ledger.add(script)).collect();
-        let (ledger, choice, address) = (self.ledger.clone(), self.choice.split(), at(address));
-        self.peer(async move { client::run(ledger, address, manner, entries, choice).await })
+        let (ledger, choice) = (self.ledger.clone(), self.choice.split());
+        let to = (at(address), self.dial());
+        self.peer(async move { client::run(ledger, to, manner, entries, choice).await })
     }
 
     /// A node with a task that the run lasts for.
@@ -217,10 +248,11 @@ impl Stage {
         }
     }
 
-    /// Endings, series and log tell of the same number of requests.
+    /// Endings, series and log tell of the same number of requests, and of connections that came to none.
     fn counters_agree(&mut self) {
         let ended: u64 = self.cores.iter().flat_map(|core| core.counters.endings()).map(|(_, count)| count).sum();
         let recorded: u64 = self.series.values().flat_map(|series| series.sum().classes).sum();
+        let recorded = recorded + self.ended("handshake_failed");
         assert_eq!(ended, recorded, "endings and series");
         let mut record = Vec::new();
         let mut logged = 0;
@@ -284,12 +316,16 @@ impl Stage {
     pub(crate) fn all_right_or_broken(&self) {
         for entry in self.ledger.all() {
             let outcome = entry.outcome.get().expect("an outcome");
-            let fine = match outcome {
-                Outcome::Status(status) => matches!(status, 408 | 502 | 503 | 504),
-                _ => true,
-            };
-            assert!(fine, "{outcome:?} came of {entry:?}");
+            assert!(right_or_broken(outcome), "{outcome:?} came of {entry:?}");
         }
+    }
+}
+
+/// Whether something that breaks may lead to this.
+pub(crate) fn right_or_broken(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Status(status) => matches!(status, 408 | 502 | 503 | 504),
+        _ => true,
     }
 }
 
@@ -312,6 +348,7 @@ fn scripted(entry: &Entry, outcome: Outcome) -> bool {
         // What cannot be a chunk may be seen before anything was passed on.
         (End::InBody(_, false), Outcome::Status(502)) => script.answer.framing == Framing::Chunked,
         (End::InBody(_, false), outcome) => matches!(outcome, Outcome::Cut | Outcome::Unanswered),
+        (End::Unsaid, outcome) => matches!(outcome, Outcome::Cut | Outcome::Unanswered | Outcome::Status(502)),
         (End::Never, outcome) => outcome == Outcome::Status(504),
     }
 }
@@ -325,7 +362,7 @@ impl Core {
         wakes: &Arc<[OnceLock<ring::Wake>]>,
     ) -> Core {
         let (orders, inbox) = mailbox();
-        let (log_in, log) = bytes(1 << 18);
+        let (log_in, log) = bytes(1 << 16);
         let counters = Arc::new(Counters::default());
         let start = Start {
             core: number,

@@ -1,17 +1,15 @@
 //! HTTP/1.1 as seen by a peer that trusts nobody: a reader and a writer of its own, none of the proxy's code.
 
 use crate::choice::Choice;
+use crate::line::{Line, PATIENCE_NS};
 use crate::script::{Framing, Pace, Traffic};
-use ring::{Error, Message, OutBuf, Socket};
+use ring::Error;
 use std::rc::Rc;
-
-/// Nobody waits longer for anything: what takes longer hangs.
-const PATIENCE_NS: u64 = 3_000_000_000_000;
 
 /// How a connection ended for its reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// A clean end (FIN).
+    /// A clean end: FIN; in TLS close_notify before it.
     End,
     Reset,
 }
@@ -48,9 +46,9 @@ impl Head {
     }
 }
 
-/// Reads what comes on a socket.
+/// Reads what comes on a line.
 pub(crate) struct Reader<'a> {
-    socket: &'a Socket,
+    line: &'a Line,
     traffic: Rc<Traffic>,
     held: Vec<u8>,
     at: usize,
@@ -60,8 +58,8 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(socket: &'a Socket, traffic: Rc<Traffic>, pace: Pace, choice: Choice) -> Reader<'a> {
-        Reader { socket, traffic, held: Vec::new(), at: 0, pace, choice }
+    pub(crate) fn new(line: &'a Line, traffic: Rc<Traffic>, pace: Pace, choice: Choice) -> Reader<'a> {
+        Reader { line, traffic, held: Vec::new(), at: 0, pace, choice }
     }
 
     async fn more(&mut self) -> Result<(), Cut> {
@@ -70,7 +68,7 @@ impl<'a> Reader<'a> {
         }
         self.held.drain(..self.at);
         self.at = 0;
-        match self.socket.recv(ring::now() + PATIENCE_NS).await {
+        match self.line.recv(ring::now() + PATIENCE_NS).await {
             Ok(Some(buf)) => {
                 self.traffic.received.set(self.traffic.received.get() + buf.len() as u64);
                 self.held.extend_from_slice(&buf);
@@ -134,7 +132,7 @@ impl<'a> Reader<'a> {
 
     /// Nothing has come that was not taken.
     pub(crate) fn is_drained(&self) -> bool {
-        self.at == self.held.len() && self.socket.try_recv().is_none()
+        self.at == self.held.len() && self.line.is_drained()
     }
 
     /// Takes everything until the end, and counts it.
@@ -202,9 +200,9 @@ impl Body {
     }
 }
 
-/// Sends bytes on a socket, in pieces.
+/// Sends bytes on a line, in pieces.
 pub(crate) struct Writer<'a> {
-    socket: &'a Socket,
+    pub(crate) line: &'a Line,
     traffic: Rc<Traffic>,
     held: Vec<u8>,
     pub(crate) pace: Pace,
@@ -214,8 +212,8 @@ pub(crate) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub(crate) fn new(socket: &'a Socket, traffic: Rc<Traffic>, pace: Pace, choice: Choice) -> Writer<'a> {
-        Writer { socket, traffic, held: Vec::new(), pace, extended: 0, choice }
+    pub(crate) fn new(line: &'a Line, traffic: Rc<Traffic>, pace: Pace, choice: Choice) -> Writer<'a> {
+        Writer { line, traffic, held: Vec::new(), pace, extended: 0, choice }
     }
 
     /// Adds bytes; they are sent at the next flush.
@@ -231,17 +229,22 @@ impl<'a> Writer<'a> {
 
     pub(crate) async fn flush(&mut self) -> Result<(), Error> {
         let held = std::mem::take(&mut self.held);
-        let mut message = Message::new();
-        for piece in held.chunks(self.pace.most.clamp(1, 100_000)) {
+        // In TLS some are records of their own, and the line cuts those.
+        let most = if self.line.is_secure() { self.pace.most.max(held.len() / 20) } else { self.pace.most };
+        for piece in held.chunks(most.clamp(1, 100_000)) {
             if self.choice.percent(self.pace.rest_percent) {
                 ring::sleep_until(ring::now() + self.choice.below(self.pace.rest_ns)).await;
             }
-            let mut out = OutBuf::new();
-            out.extend_from_slice(piece);
-            message.out(out);
-            self.socket.send(&mut message, ring::now() + PATIENCE_NS).await?;
+            self.line.send(piece).await?;
             self.traffic.sent.set(self.traffic.sent.get() + piece.len() as u64);
         }
+        Ok(())
+    }
+
+    /// Ends our direction behind all of it.
+    pub(crate) async fn finish(&mut self) -> Result<(), Error> {
+        self.flush().await?;
+        self.line.finish().await;
         Ok(())
     }
 

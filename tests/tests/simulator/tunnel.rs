@@ -1,13 +1,14 @@
 //! Tunnels: TCP listeners and upgraded connections. Bytes pass both ways, each direction ends for itself, and an end that
 //! is no reset means that all was said.
 
-use crate::choice::{Choice, each_seed};
+use crate::choice::{Choice, each_secure_seed, each_seed};
 use crate::data;
+use crate::line::{Flawed, Line};
 use crate::script::{Framing, Pace};
 use crate::stage::{Stage, WEB, at, web};
 use crate::stream::{Cut, Reader, Writer};
+use ring::Either;
 use ring::sim::Faults;
-use ring::{Either, Socket};
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
@@ -33,6 +34,8 @@ struct Tunnel {
     pace: [Pace; 2],
     /// What each side has handed to its socket.
     sent: [Cell<usize>; 2],
+    /// A side has said that this is all.
+    said: [Cell<bool>; 2],
     /// What each side got, and how that ended.
     got: [Cell<Option<(usize, Cut)>>; 2],
     /// Its origin found nothing behind the head before it answered.
@@ -48,7 +51,16 @@ impl Tunnel {
         let pace =
             [0, 1].map(|side| Pace { most: Pace::any(choice).most.max(length[side] / 300), ..Pace::any(choice) });
         let waits = [choice.percent(25), false];
-        Tunnel { length, cut, waits, pace, sent: Default::default(), got: Default::default(), seen: Cell::default() }
+        Tunnel {
+            length,
+            cut,
+            waits,
+            pace,
+            sent: Default::default(),
+            said: Default::default(),
+            got: Default::default(),
+            seen: Cell::default(),
+        }
     }
 
     fn key(id: usize, side: usize) -> u64 {
@@ -56,7 +68,7 @@ impl Tunnel {
     }
 
     /// One side's life.
-    async fn side(&self, id: usize, side: usize, socket: &Socket, mut reader: Reader<'_>, mut writer: Writer<'_>) {
+    async fn side(&self, id: usize, side: usize, line: &Line, mut reader: Reader<'_>, mut writer: Writer<'_>) {
         let ended = Cell::new(false);
         let send = async {
             if self.waits[side] {
@@ -71,11 +83,17 @@ impl Tunnel {
                     return false;
                 }
             }
-            let whole = writer.flush().await.is_ok() && self.cut[side].is_none();
-            if whole {
-                socket.shutdown_write();
+            match self.cut[side] {
+                Some(_) => {
+                    let _gone = writer.flush().await;
+                    false
+                }
+                None => {
+                    let whole = writer.flush().await.is_ok();
+                    self.said[side].set(whole && line.say_end());
+                    whole && writer.finish().await.is_ok()
+                }
             }
-            whole
         };
         let receive = async {
             let mut got = 0;
@@ -95,18 +113,21 @@ impl Tunnel {
                 cut == Cut::Reset || got == whole,
                 "after {got} of {whole} bytes an end as if whole at side {side}"
             );
-            assert!(cut == Cut::Reset || self.cut[1 - side].is_none(), "a reset is shown as an end at side {side}");
+            assert!(cut == Cut::Reset || self.said[1 - side].get(), "an end that nobody said at side {side}");
             self.got[side].set(Some((got, cut)));
             ended.set(true);
             ring::wake_task(ring::current_task());
             cut
         };
         let (mut send, mut receive) = (pin!(send), pin!(receive));
+        // In TLS an end that is not said breaks a stream as a reset does.
+        let unsaid = line.is_secure() && self.cut[side].is_some_and(|cut| cut % 2 == 0);
+        let broken = || if unsaid { line.cut_off() } else { line.reset_on_close() };
         match ring::select(send.as_mut(), receive.as_mut()).await {
             Either::First(true) => drop(receive.await),
-            Either::First(false) => socket.reset_on_close(),
+            Either::First(false) => broken(),
             Either::Second(Cut::End) if send.await => {}
-            Either::Second(_) => socket.reset_on_close(),
+            Either::Second(_) => broken(),
         }
     }
 }
@@ -115,13 +136,14 @@ impl Tunnel {
 fn tunnels(stage: &mut Stage, cuts: bool, upgrade: bool) -> Rc<Vec<Tunnel>> {
     let count = 1 + stage.choice.below(6);
     let tunnels: Rc<Vec<Tunnel>> = Rc::new((0..count).map(|_| Tunnel::any(&mut stage.choice, cuts)).collect());
-    let (all, ledger) = (tunnels.clone(), stage.ledger.clone());
+    let (all, ledger, hall) = (tunnels.clone(), stage.ledger.clone(), stage.hall());
     stage.listen("10.1.0.1:80", move |socket, mut choice| {
-        let (all, ledger) = (all.clone(), ledger.clone());
+        let (all, ledger, hall) = (all.clone(), ledger.clone(), hall.clone());
         async move {
+            let Some(line) = hall.line(socket).await else { return };
             let pace = Pace::any(&mut choice);
-            let mut reader = Reader::new(&socket, ledger.origin.clone(), pace, choice.split());
-            let mut writer = Writer::new(&socket, ledger.origin.clone(), Pace::WHOLE, choice.split());
+            let mut reader = Reader::new(&line, ledger.origin.clone(), pace, choice.split());
+            let mut writer = Writer::new(&line, ledger.origin.clone(), Pace::WHOLE, choice.split());
             let Some(id) = greeted(&mut reader, upgrade).await else { return };
             assert_eq!(all[id].seen.replace(1), 0, "a tunnel was made twice");
             if upgrade {
@@ -130,18 +152,20 @@ fn tunnels(stage: &mut Stage, cuts: bool, upgrade: bool) -> Rc<Vec<Tunnel>> {
                 writer.put(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
             }
             writer.pace = all[id].pace[1];
-            all[id].side(id, 1, &socket, reader, writer).await;
+            all[id].side(id, 1, &line, reader, writer).await;
         }
     });
     for id in 0..tunnels.len() {
         let (all, mut choice, ledger) = (tunnels.clone(), stage.choice.split(), stage.ledger.clone());
+        let dial = stage.dial();
         stage.peer(async move {
             // Not before the proxy listens.
             ring::sleep_until(SECOND).await;
             let Ok(socket) = ring::connect(&at(WEB), u64::MAX).await else { return };
+            let Some(line) = dial.line(socket).await else { return };
             let pace = Pace::any(&mut choice);
-            let mut reader = Reader::new(&socket, ledger.client.clone(), pace, choice.split());
-            let mut writer = Writer::new(&socket, ledger.client.clone(), all[id].pace[0], choice.split());
+            let mut reader = Reader::new(&line, ledger.client.clone(), pace, choice.split());
+            let mut writer = Writer::new(&line, ledger.client.clone(), all[id].pace[0], choice.split());
             if upgrade {
                 writer.put(
                     format!("GET /{id} HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
@@ -169,7 +193,7 @@ fn tunnels(stage: &mut Stage, cuts: bool, upgrade: bool) -> Rc<Vec<Tunnel>> {
                     return;
                 }
             }
-            all[id].side(id, 0, &socket, reader, writer).await;
+            all[id].side(id, 0, &line, reader, writer).await;
         });
     }
     tunnels
@@ -220,6 +244,21 @@ fn tcp_never_shows_a_broken_stream_as_whole() {
 }
 
 #[test]
+fn tcp_never_shows_flawed_tls_as_whole() {
+    each_secure_seed(
+        "tcp_never_shows_flawed_tls_as_whole",
+        60,
+        |_| true,
+        |seed| {
+            let mut stage = Stage::new(seed, Faults::seeded(seed).unbroken(), 1, TCP);
+            (stage.clients_flawed, stage.origins_flawed) = (Flawed::Some(50), Flawed::Some(50));
+            tunnels(&mut stage, true, false);
+            stage.finish();
+        },
+    );
+}
+
+#[test]
 fn an_upgraded_connection_passes_every_byte() {
     each_seed("an_upgraded_connection_passes_every_byte", 60, |seed| {
         let yaml = web("10.1.0.1:80", "", "", "");
@@ -245,14 +284,20 @@ fn a_tunnel_in_which_nothing_passes_ends() {
     each_seed("a_tunnel_in_which_nothing_passes_ends", 10, |seed| {
         let yaml = TCP.replace("600s", "5s");
         let mut stage = Stage::new(seed, Faults::some().unbroken(), 1, &yaml);
-        stage.listen("10.1.0.1:80", |socket, _| async move {
-            assert!(socket.recv(u64::MAX).await.is_err(), "idleness looks like an end");
+        let (hall, dial) = (stage.hall(), stage.dial());
+        stage.listen("10.1.0.1:80", move |socket, _| {
+            let hall = hall.clone();
+            async move {
+                let line = hall.line(socket).await.expect("a handshake");
+                assert!(line.recv(u64::MAX).await.is_err(), "idleness looks like an end");
+            }
         });
-        stage.peer(async {
+        stage.peer(async move {
             ring::sleep_until(SECOND).await;
             let socket = ring::connect(&at(WEB), u64::MAX).await.expect("a connection");
+            let line = dial.line(socket).await.expect("a handshake");
             let begun = ring::now();
-            assert!(socket.recv(u64::MAX).await.is_err(), "idleness looks like an end");
+            assert!(line.recv(u64::MAX).await.is_err(), "idleness looks like an end");
             let waited = ring::now() - begun;
             assert!((4_900_000_000..7_000_000_000).contains(&waited), "{waited} ns");
         });

@@ -16,6 +16,17 @@ pub(crate) enum Broken {
     Lost(Error),
 }
 
+impl Broken {
+    /// What it is counted under.
+    pub(crate) fn failure(self) -> Failure {
+        match self {
+            Broken::Failed(failure) => failure,
+            Broken::Lost(Error::TimedOut) => Failure::Timeout,
+            Broken::Lost(_) => Failure::PeerGone,
+        }
+    }
+}
+
 /// The server's side; `input` is what has arrived already. A connection that came to nothing is given back.
 ///
 /// # Errors

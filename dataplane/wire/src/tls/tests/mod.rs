@@ -128,6 +128,19 @@ fn close_notify_both_ways() {
 }
 
 #[test]
+fn what_is_false_behind_our_close_notify_is_refused() {
+    for mut mixed in mixed(&[SUITES_13[0], SUITES_12[0], SUITES_12[1]]) {
+        mixed.ours.session.close(&mut Vec::new());
+        let mut sealed = mixed.other_seal(b"changed on its way");
+        sealed[9] ^= 1;
+        assert_eq!(mixed.ours.receive(&sealed), Err(Failure::Decrypt));
+        mixed.ours.session.alert(Failure::Decrypt, &mut Vec::new());
+        let mut more = mixed.other_seal(b"more");
+        assert!(mixed.ours.session.open(&mut more).is_err());
+    }
+}
+
+#[test]
 fn key_updates_both_ways() {
     for mut mixed in mixed(&SUITES_13) {
         for round in 0..100_usize {
