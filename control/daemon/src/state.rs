@@ -75,6 +75,7 @@ impl Daemon {
         let daemon =
             Daemon { store, authority, snapshots, fleet, metrics, connected, reading, settings, daemons, in_force };
         let daemon = Arc::new(daemon);
+        tokio::spawn(daemon.fleet.telemetry().clone().sample());
         daemon.read_trust().await.map_err(|refusal| refusal.to_string())?;
         daemon.read_endpoints().await.map_err(|failure| failure.to_string())?;
         daemon.read_document().await.map_err(|failure| failure.to_string())?;

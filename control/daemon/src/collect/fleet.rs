@@ -1,23 +1,31 @@
 //! The proxies that are or were connected since the daemon began, and how far each is.
 
 use crate::collect::places::Places;
+use crate::collect::telemetry::Telemetry;
 use crate::state::now_ms;
 use crate::xds::Progress;
 use api::pb;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// The longest list of a report that is kept: a proxy cannot fill the daemon's memory.
 const MOST_LISTED: usize = 1000;
 
+/// A lease of detail is made longer by this much at least, milliseconds.
+const DETAIL_STEP_MS: u64 = 10_000;
+
 /// The proxies.
 #[derive(Debug)]
 pub struct Fleet {
     inner: Mutex<Inner>,
     places: Places,
+    telemetry: Arc<Telemetry>,
     changes: watch::Sender<u64>,
+    /// Counters by the clients' identities are wanted until then, milliseconds since 1970.
+    detail: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -97,7 +105,30 @@ impl Member {
 impl Fleet {
     /// Nobody, yet.
     pub fn new(places: Places) -> Arc<Fleet> {
-        Arc::new(Fleet { inner: Mutex::default(), places, changes: watch::channel(0).0 })
+        let (changes, detail) = (watch::channel(0).0, watch::channel(0).0);
+        Arc::new(Fleet { inner: Mutex::default(), places, telemetry: Arc::default(), changes, detail })
+    }
+
+    /// What proxies counted.
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
+    /// Counters by the clients' identities are wanted for so long from now; they cost, and are not always. True: they were
+    /// wanted already.
+    pub fn want_detail(&self, now_ms: u64, length_ms: u64) -> bool {
+        let until_ms = now_ms + length_ms;
+        let mut is_wanted = false;
+        self.detail.send_if_modified(|before| {
+            is_wanted = *before > now_ms;
+            // Not each question is an order.
+            let later = until_ms > *before + DETAIL_STEP_MS;
+            if later {
+                *before = until_ms;
+            }
+            later
+        });
+        is_wanted
     }
 
     /// Counts what is told: look again when it has changed.
@@ -126,6 +157,7 @@ impl Fleet {
     /// A proxy is no more: what was known of it is forgotten, its endpoints leave.
     pub async fn forget(&self, proxy: &str) {
         self.lock().members.remove(proxy);
+        self.telemetry.forget(proxy);
         self.places.leave(proxy).await;
         self.changed();
     }
@@ -154,7 +186,8 @@ impl Fleet {
         member.report = Some(Arc::default());
         drop(inner);
         self.changed();
-        Session { fleet: self.clone(), proxy: proxy.into(), group: group.to_owned(), peer, number, wanted }
+        let (proxy, group, detail) = (proxy.into(), group.to_owned(), self.detail.subscribe());
+        Session { fleet: self.clone(), proxy, group, peer, number, epoch: AtomicU64::new(0), wanted, detail }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -230,8 +263,12 @@ pub(crate) struct Session {
     group: String,
     peer: SocketAddr,
     number: u64,
+    /// Names the process that reports.
+    epoch: AtomicU64,
     /// What is wanted of the proxy.
     pub(crate) wanted: watch::Receiver<Wants>,
+    /// Until when counters by identity are, milliseconds since 1970.
+    pub(crate) detail: watch::Receiver<u64>,
 }
 
 impl Session {
@@ -241,8 +278,11 @@ impl Session {
         report.ignored.truncate(MOST_LISTED);
         report.listeners.truncate(MOST_LISTED);
         report.certificates.truncate(MOST_LISTED);
+        if let Some(hello) = &report.hello {
+            self.epoch.store(hello.epoch, Relaxed);
+        }
         // Counters have a place of their own.
-        report.counters = None;
+        let counters = report.counters.take();
         let places = match report.ready && !report.draining {
             true => report.listeners.iter().filter_map(|one| place(one, self.peer.ip())).collect(),
             false => HashMap::new(),
@@ -260,6 +300,9 @@ impl Session {
         } else {
             // A newer session speaks for the proxy.
             return;
+        }
+        if let Some(counters) = &counters {
+            self.fleet.telemetry.take(&self.proxy, &self.group, self.epoch.load(Relaxed), counters);
         }
         self.fleet.places.listen(&self.proxy, &self.group, places).await;
         self.fleet.changed();

@@ -4,6 +4,7 @@
 
 mod fleet;
 mod places;
+mod telemetry;
 
 #[cfg(test)]
 mod tests;
@@ -11,3 +12,4 @@ mod tests;
 pub(crate) use fleet::Session;
 pub use fleet::{Fleet, Member, Streams};
 pub use places::Places;
+pub use telemetry::{Counts, Key, Pair, Rate, Telemetry};

@@ -7,6 +7,7 @@ mod documents;
 mod endpoints;
 mod judge;
 mod status;
+mod traffic;
 
 #[cfg(test)]
 mod tests;
@@ -108,12 +109,14 @@ impl Operator for Service {
 
     async fn top(&self, request: Request<pb::TopRequest>) -> Answer<Self::TopStream> {
         self.who(&request, Role::Read).await?;
-        Err(Status::unimplemented("rates are not supported yet"))
+        let (sender, stream) = mpsc::channel(QUEUE);
+        tokio::spawn(traffic::top(self.0.clone(), request.into_inner(), sender));
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn edges(&self, request: Request<pb::EdgesRequest>) -> Answer<pb::EdgesAnswer> {
         self.who(&request, Role::Read).await?;
-        Err(Status::unimplemented("edges are not supported yet"))
+        Ok(Response::new(traffic::edges(&self.0).await))
     }
 
     async fn certificates(&self, request: Request<pb::CertificatesRequest>) -> Answer<pb::CertificatesAnswer> {

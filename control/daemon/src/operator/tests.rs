@@ -455,3 +455,48 @@ fn what_nobody_does_by_accident_needs_a_force() {
     assert_eq!(halved(9, 4), ["removes 5 of 10 routes of listener `web` of group `edge`"]);
     assert!(halved(9, 5).is_empty() && halved(2, 1).is_empty());
 }
+
+#[tokio::test]
+async fn traffic_is_told_by_route_and_by_who_asked() {
+    let running = Running::start().await;
+    let mut client = admin(&running).await;
+    let proxy = Proxy::join(&running).await;
+    let series = |source: &str, route: &str, count: u64| pb::Series {
+        source: source.to_owned(),
+        listener: "in".to_owned(),
+        route: route.to_owned(),
+        service: "app".to_owned(),
+        classes: vec![0, 0, count, 0, count, 0],
+        denied: count,
+        ..pb::Series::default()
+    };
+    let report = |count: u64| {
+        let series = vec![series("", "app", count), series("spiffe://mesh/group/edge", "", count)];
+        pb::Report { counters: Some(pb::Counters { series, ..pb::Counters::default() }), ..pb::Report::default() }
+    };
+    proxy.reports.send(report(0)).await.unwrap();
+    // A sample is taken every two seconds.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    proxy.reports.send(report(50)).await.unwrap();
+    let mut rates = client.top(pb::TopRequest { interval_ms: 200, once: false }).await.unwrap().into_inner();
+    let rate = loop {
+        if let Some(rate) = within(rates.message()).await.unwrap().unwrap().rates.pop() {
+            break rate;
+        }
+    };
+    assert_eq!((rate.group.as_str(), rate.route.as_str(), rate.service.as_str()), ("cart", "in/app", "app"));
+    assert!(rate.requests_per_s > 1.0 && rate.denied_per_s > 0.5 && rate.success == 1.0, "{rate:?}");
+    let once = client.top(pb::TopRequest { interval_ms: 0, once: true }).await.unwrap().into_inner();
+    assert_eq!(tokio_stream::StreamExt::collect::<Vec<_>>(once).await.len(), 1);
+
+    let edges = client.edges(pb::EdgesRequest {}).await.unwrap().into_inner().edges;
+    let told: Vec<_> =
+        edges.iter().map(|edge| (edge.source.as_str(), edge.group.as_str(), edge.allowed, edge.denied)).collect();
+    assert_eq!(told, [("spiffe://mesh/group/edge", "cart", 50, 50)]);
+    // It was asked for.
+    let order = within(async {
+        let mut orders = proxy._orders;
+        orders.message().await
+    });
+    assert!(order.await.unwrap().unwrap().detail_until_ms > now_ms());
+}

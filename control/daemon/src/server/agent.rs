@@ -81,6 +81,10 @@ async fn attend(
                 // It was forgotten, or a newer session speaks for it.
                 Err(_) => return,
             },
+            changed = session.detail.changed() => match changed {
+                Ok(()) => None,
+                Err(_) => return,
+            },
         };
         let now_ms = now_ms();
         let wants = wants_renewal(&daemon, &proxy.id, report.as_ref()).await;
@@ -101,9 +105,12 @@ async fn attend(
         };
         let drain = session.wanted.borrow_and_update().drain;
         order.drain = drain && !drains;
+        let detail_until_ms = *session.detail.borrow_and_update();
+        let details = detail_until_ms > now_ms && detail_until_ms != order.detail_until_ms;
+        order.detail_until_ms = detail_until_ms;
         order.clock_ms = now_ms;
         // One that is too slow to take it is told with its next report.
-        if (is_first || order.renew || order.drain) && orders.try_send(Ok(order)).is_ok() {
+        if (is_first || details || order.renew || order.drain) && orders.try_send(Ok(order)).is_ok() {
             (is_first, drains) = (false, drain);
             if order.renew {
                 told_ms = now_ms;

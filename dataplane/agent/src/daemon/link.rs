@@ -91,6 +91,7 @@ impl Start {
     async fn use_certificate(&self, joined: &Joined, news: &mpsc::Sender<News>) {
         self.standing.issued.fetch_add(1, Relaxed);
         *self.joined.lock().unwrap_or_else(PoisonError::into_inner) = Some(joined.clone());
+        self.standing.tell(|told| told.not_after_s = joined.credential.not_after_s());
         let _ = news.send(News::Joined(Box::new(joined.clone()))).await;
     }
 }

@@ -1,5 +1,6 @@
 //! What is counted, as reports carry it: cumulative, and bounded however many routes, services and identities there are.
 
+use super::joined::Joined;
 use crate::state::State;
 use api::pb;
 use flow::{LATENCY_BOUNDS_S, PairId, RuleSum, SeriesSum};
@@ -135,21 +136,28 @@ fn pairs(state: &State) -> Vec<pb::Series> {
     all.map(series).filter(|series| series.classes.iter().any(|count| *count > 0)).collect()
 }
 
-/// The certificates that the plan holds.
-pub(super) fn certificates(state: &State) -> Vec<pb::HeldCertificate> {
+/// The certificates that the plan holds; first of all the proxy's own, whether the plan needs it or not.
+pub(super) fn certificates(state: &State, joined: Option<&Joined>) -> Vec<pb::HeldCertificate> {
     let plan = state.plan();
-    let certificates = plan.iter().flat_map(|plan| plan.certificates()).take(MOST_HELD);
+    let own = joined.map(|joined| pb::HeldCertificate {
+        name: api::xds::IDENTITY_SECRET.to_owned(),
+        kind: "own".to_owned(),
+        subject: joined.identity.clone(),
+        not_after_ms: joined.credential.not_after_s().saturating_mul(1000),
+    });
+    let certificates = plan.iter().flat_map(|plan| plan.certificates());
+    let certificates = certificates.filter(|one| *one.name != *api::xds::IDENTITY_SECRET).take(MOST_HELD);
     let held = certificates.map(|certificate| pb::HeldCertificate {
         name: certificate.name.to_string(),
         kind: match certificate.kind {
             CertificateKind::Own => "own".to_owned(),
             CertificateKind::Trust => "trust".to_owned(),
-            CertificateKind::Revocations => "crl".to_owned(),
+            CertificateKind::Revocations => "revocations".to_owned(),
         },
         subject: certificate.subject.to_string(),
         not_after_ms: certificate.not_after_s.saturating_mul(1000),
     });
-    held.collect()
+    own.into_iter().chain(held).collect()
 }
 
 /// Where this proxy listens: others find it there. A unix socket is for this machine alone.

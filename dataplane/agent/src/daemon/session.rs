@@ -103,7 +103,6 @@ fn hello(start: &Start) -> pb::Hello {
 fn full(start: &Start, told: &Told, reported: &mut Reported, detail: bool) -> pb::Report {
     let mut report = news_of(start, told);
     report.counters = Some(reported.counters(&start.state, detail));
-    report.certificates = report::certificates(&start.state);
     report
 }
 
@@ -112,6 +111,7 @@ fn news_of(start: &Start, told: &Told) -> pb::Report {
     let draining = start.state.draining.load(std::sync::atomic::Ordering::Relaxed);
     pb::Report {
         applied: told.applied.clone(),
+        certificates: report::certificates(&start.state, start.joined().as_ref()),
         listeners: report::listeners(&start.state, told.ready && !draining),
         rejected: told.rejected.clone(),
         ignored: told.ignored.clone(),

@@ -45,6 +45,8 @@ pub(crate) struct Told {
     pub(crate) ignored: Vec<String>,
     /// The process is ready.
     pub(crate) ready: bool,
+    /// When the proxy's own certificate ends, seconds since 1970.
+    pub(crate) not_after_s: u64,
 }
 
 impl Standing {

@@ -9,11 +9,18 @@ use api::envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use api::envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use api::envoy_types::pb::envoy::config::listener::v3::Listener;
 use api::envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use api::envoy_types::pb::envoy::extensions::filters::http::cors::v3::{Cors, CorsPolicy};
+use api::envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use api::envoy_types::pb::envoy::extensions::filters::http::rbac::v3::{Rbac as HttpRbac, RbacPerRoute};
 use api::envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use api::envoy_types::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol;
+use api::envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use api::envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use api::envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
 use api::envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use api::envoy_types::pb::envoy::extensions::load_balancing_policies::least_request::v3::LeastRequest;
+use api::envoy_types::pb::envoy::extensions::rate_limit_descriptors::expr::v3::Descriptor;
+use api::envoy_types::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     DownstreamTlsContext, Secret, SpiffeCertValidatorConfig, UpstreamTlsContext,
 };
@@ -48,6 +55,14 @@ static PACKED: &[(&str, Again)] = &[
     (xds::DOWNSTREAM_TLS, again::<DownstreamTlsContext>),
     (xds::UPSTREAM_TLS, again::<UpstreamTlsContext>),
     (xds::SPIFFE_VALIDATOR, again::<SpiffeCertValidatorConfig>),
+    (xds::UPSTREAM_PROXY_PROTOCOL, again::<ProxyProtocolUpstreamTransport>),
+    (xds::PROXY_PROTOCOL, again::<ProxyProtocol>),
+    (xds::TLS_INSPECTOR, again::<TlsInspector>),
+    (xds::LOCAL_RATE_LIMIT, again::<LocalRateLimit>),
+    (xds::RATE_LIMIT_EXPRESSION, again::<Descriptor>),
+    (xds::CORS, again::<Cors>),
+    (xds::CORS_POLICY, again::<CorsPolicy>),
+    (xds::LEAST_REQUEST, again::<LeastRequest>),
 ];
 
 fn again<M: Message + Default>(bytes: &[u8]) -> Option<Vec<u8>> {
@@ -158,7 +173,7 @@ impl Search {
             // `route_config` and `http_filters`; beside them stand settings.
             Some(Step::Packed("HttpConnectionManager")) => numbers.len() > 1 && matches!(numbers[0], 4 | 5),
             Some(Step::Packed("TcpProxy")) => numbers.len() > 1,
-            Some(Step::Packed("Router")) => false,
+            Some(Step::Packed("Router" | "LeastRequest" | "Cors")) => false,
             Some(_) => true,
             None => match self.kind {
                 // `transport_socket` and `transport_socket_matches`.
@@ -287,19 +302,21 @@ mod tests {
         Listener { name: "web".into(), filter_chains: vec![chain], ..Listener::default() }.encode_to_vec()
     }
 
+    /// Every word of the language, as our own translation writes it.
     #[test]
     fn what_is_understood_is_not_told() {
-        let text = "
-listeners:
-  web: { address: '127.0.0.1:8080', deny: [ { name: a, source: [10.0.0.0/8] } ], forwarded: { mode: replace }, routes: [ { name: all, to: cart } ] }
-services:
-  cart: { endpoints: ['10.0.0.1:80', { address: '10.0.0.2:80', weight: 2, zone: a } ] }
-";
-        let resources = api::translate(&api::load(text, "r.yaml").unwrap());
-        assert_eq!(found(Kind::Listener, &resources.listeners[0].encode_to_vec()), []);
-        assert_eq!(found(Kind::Route, &resources.routes[0].encode_to_vec()), []);
-        assert_eq!(found(Kind::Cluster, &resources.clusters[0].encode_to_vec()), []);
-        assert_eq!(found(Kind::Endpoints, &resources.endpoints[0].encode_to_vec()), []);
+        let all = include_str!("../../../../control/api/src/tests/full.yaml");
+        let resources = api::translate(&api::load(all, "r.yaml").unwrap());
+        let packed = (resources.listeners.iter().map(|one| (Kind::Listener, one.encode_to_vec())))
+            .chain(resources.routes.iter().map(|one| (Kind::Route, one.encode_to_vec())))
+            .chain(resources.clusters.iter().map(|one| (Kind::Cluster, one.encode_to_vec())))
+            .chain(resources.endpoints.iter().map(|one| (Kind::Endpoints, one.encode_to_vec())));
+        let packed: Vec<_> = packed.collect();
+        assert!(packed.len() > 5);
+        packed.iter().for_each(|(kind, bytes)| assert_eq!(found(*kind, bytes), []));
+        let pair = api::mesh::KeyPair { chain: b"chain".into(), key: b"key".into() };
+        assert_eq!(found(Kind::Secret, &api::mesh::certificate("a", &pair).encode_to_vec()), []);
+        assert_eq!(found(Kind::Secret, &api::mesh::trust("shop", b"roots").encode_to_vec()), []);
         assert_eq!(found(Kind::Listener, b"garbage"), []);
     }
 

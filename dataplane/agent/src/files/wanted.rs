@@ -2,10 +2,11 @@
 
 use api::envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use api::envoy_types::pb::envoy::config::core::v3::{DataSource, TransportSocket, transport_socket};
+use api::envoy_types::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
 use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SpiffeCertValidatorConfig, TlsCertificate,
-    UpstreamTlsContext,
+    UpstreamTlsContext, secret,
 };
 use api::{Resources, xds};
 use std::collections::BTreeMap;
@@ -54,6 +55,13 @@ impl Wanted {
                 wanted.trust(context);
             }
         }
+        for secret in &resources.secrets {
+            match &secret.r#type {
+                Some(secret::Type::TlsCertificate(certificate)) => wanted.pair(certificate),
+                Some(secret::Type::ValidationContext(context)) => wanted.trust(context),
+                _ => {}
+            }
+        }
         for name in &resources.files {
             wanted.uses.entry(name.as_str().into()).or_default();
         }
@@ -98,7 +106,14 @@ pub(crate) fn tls_context(socket: &TransportSocket) -> Option<CommonTlsContext> 
     let transport_socket::ConfigType::TypedConfig(config) = socket.config_type.as_ref()?;
     let server = || xds::decode::<DownstreamTlsContext>(config, xds::DOWNSTREAM_TLS).ok()?.common_tls_context;
     let client = || xds::decode::<UpstreamTlsContext>(config, xds::UPSTREAM_TLS).ok()?.common_tls_context;
-    server().or_else(client)
+    // TLS behind a PROXY header.
+    let behind = || {
+        let outer = xds::decode::<ProxyProtocolUpstreamTransport>(config, xds::UPSTREAM_PROXY_PROTOCOL).ok()?;
+        let inner = outer.transport_socket?;
+        let transport_socket::ConfigType::TypedConfig(config) = inner.config_type?;
+        xds::decode::<UpstreamTlsContext>(&config, xds::UPSTREAM_TLS).ok()?.common_tls_context
+    };
+    server().or_else(client).or_else(behind)
 }
 
 fn file(source: Option<&DataSource>) -> Option<&str> {
@@ -125,6 +140,7 @@ listeners:
 services:
   cart: { endpoints: ['10.0.0.1:80'], tls: { expect: 'spiffe://shop/cart' } }
   out: { endpoints: ['10.0.0.2:80'], tls: { expect: out.example.com } }
+  behind: { endpoints: ['10.0.0.3:80'], proxy-protocol: v2, tls: { expect: out.example.com, trust: behind.pem } }
 ";
         let resources = api::translate(&api::load(text, "/etc/ringway/r.yaml").unwrap());
         let wanted = Wanted::of(&resources);
@@ -133,12 +149,14 @@ services:
         assert_eq!([for_what("own.pem"), for_what("web.pem")], [Use::Certificate; 2]);
         assert_eq!([for_what("own.key"), for_what("web.key"), for_what("both.pem")], [Use::Key; 3]);
         assert_eq!([for_what("a.pem"), for_what("b.pem"), for_what("gone.pem")], [Use::Trust; 3]);
+
         assert_eq!(wanted.uses[xds::SYSTEM_ROOTS], Use::Trust);
         let groups: Vec<String> = wanted.groups.iter().map(|group| group.join(" ")).collect();
-        let expected = ["a.pem b.pem gone.pem", "both.pem", "own.pem own.key", "web.pem web.key"];
+        // `behind.pem`: TLS behind a PROXY header.
+        let expected = ["a.pem b.pem gone.pem", "behind.pem", "both.pem", "own.pem own.key", "web.pem web.key"];
         let expected = expected.map(|group| group.split(' ').map(name).collect::<Vec<_>>().join(" "));
-        assert_eq!(groups[..4], expected);
-        assert_eq!(groups[4..], [xds::SYSTEM_ROOTS]);
+        assert_eq!(groups[..5], expected);
+        assert_eq!(groups[5..], [xds::SYSTEM_ROOTS]);
         let names: std::collections::BTreeSet<String> = wanted.uses.keys().map(ToString::to_string).collect();
         assert_eq!(names, resources.files);
     }
