@@ -129,3 +129,32 @@ async fn keep_once(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::tests::Running;
+
+    #[tokio::test]
+    async fn the_daemons_own_certificate_is_renewed_at_half_its_life_and_when_its_root_changes() {
+        let running = Running::start().await;
+        let daemon = &running.daemon;
+        let (configs, mut config) = watch::channel(own_config(daemon).unwrap());
+        let mut made = Made::default();
+        let mut is_new = async |at_ms: Option<u64>| {
+            made.at_ms = at_ms.unwrap_or(made.at_ms);
+            keep_once(daemon, &configs, &mut made, false).await.unwrap();
+            let changed = config.has_changed().unwrap();
+            config.mark_unchanged();
+            changed
+        };
+        const HOUR_MS: u64 = 3_600_000;
+        assert!(is_new(None).await);
+        assert!(!is_new(Some(now_ms() - 11 * HOUR_MS)).await);
+        assert!(is_new(Some(now_ms() - 13 * HOUR_MS)).await);
+        assert!(!is_new(None).await);
+        daemon.authority.rotate(false, now_ms()).await.unwrap();
+        assert!(is_new(None).await);
+        assert!(!is_new(None).await);
+    }
+}

@@ -1,13 +1,16 @@
 //! The server, with real connections: who gets in, who is told what, and what ends when it must.
 
-use crate::authority::{Authority, NewToken, Source, Stage, Step};
+use crate::authority::{Authority, NewToken, PeerCertificate, Source, Stage, Step};
 use crate::run::{keep, own_config};
 use crate::settings::{Given, Settings};
 use crate::state::{Daemon, now_ms};
 use crate::store::Store;
+use crate::store::documents::About;
 use api::pb;
 use api::pb::agent_client::AgentClient;
 use rcgen::{CertificateParams, KeyPair};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -310,4 +313,37 @@ async fn roots_change_while_proxies_are_connected_and_nobody_reconnects() {
     // A new connection with what it has now.
     let mut client = running.client(Some((&newest.chain, &key.serialize_pem()))).await;
     assert!(session(&mut client).await.is_ok());
+}
+
+/// The identity that the daemon shows to who connects now.
+async fn shown(running: &Running) -> String {
+    let mut roots = rustls::RootCertStore::empty();
+    let bundle = running.daemon.authority.bundle();
+    for root in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
+        roots.add(root.unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let socket = tokio::net::TcpStream::connect(running.address).await.unwrap();
+    let name = "localhost".try_into().unwrap();
+    let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap();
+    let chain = stream.get_ref().1.peer_certificates().unwrap();
+    assert_eq!(chain.len(), 2);
+    PeerCertificate::read(&chain[0]).unwrap().uri
+}
+
+#[tokio::test]
+async fn the_daemons_identity_is_in_the_documents_trust_domain() {
+    let running = Running::start().await;
+    assert_eq!(shown(&running).await, "spiffe://mesh/ringwayd");
+    let text = "trust-domain: shop\ngroups: { a: { listeners: { x: { address: 127.0.0.1:1, protocol: tcp, to: s } } } }\n\
+        services: { s: { endpoints: [127.0.0.1:2] } }\n";
+    running.daemon.store.push(None, text, About::default()).await.unwrap();
+    within(async {
+        while shown(&running).await != "spiffe://shop/ringwayd" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }
