@@ -27,12 +27,19 @@ pub(crate) enum Format {
 /// # Errors
 /// Standard output does not take it. Who stops reading (`| head`) has what it wanted.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    print_to_reader(text).map(drop)
+}
+
+/// Prints; whether anybody still reads.
+///
+/// # Errors
+/// As [`print`].
+pub(crate) fn print_to_reader(text: &str) -> Result<bool, Failure> {
     let mut out = anstream::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::refused(format!("cannot write to standard output: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::refused(format!("cannot write to standard output: {error}"))),
     }
 }
 
@@ -41,7 +48,7 @@ pub(crate) fn tell(text: &str) {
     let _ = writeln!(anstream::stderr(), "ringwayctl: {}", clean(text));
 }
 
-/// As people or as programs read it.
+/// Prints as people or as programs read it.
 ///
 /// # Errors
 /// As [`print`].
@@ -50,9 +57,14 @@ pub(crate) fn answer<T: Serialize>(
     message: &T,
     people: impl FnOnce(&T) -> String,
 ) -> Result<(), Failure> {
+    print(&text(format, message, people))
+}
+
+/// As people or as programs read it.
+pub(crate) fn text<T: Serialize>(format: Format, message: &T, people: impl FnOnce(&T) -> String) -> String {
     match format {
-        Format::Table => print(&people(message)),
-        Format::Json => print(&json(message)),
+        Format::Table => people(message),
+        Format::Json => json(message),
     }
 }
 

@@ -6,6 +6,7 @@ mod check;
 mod completion;
 mod diff;
 mod drain;
+mod edges;
 mod endpoints;
 mod explain;
 mod history;
@@ -20,6 +21,7 @@ mod secret;
 mod show;
 mod status;
 mod token;
+mod top;
 
 use crate::Common;
 use crate::exit::{Exit, Failure};
@@ -51,6 +53,10 @@ pub(crate) enum Verb {
     Ignored,
     /// Say what would become of a request in a group's proxies: listener, route, every rule, service
     Explain(explain::Explain),
+    /// Watch live rates, success and latency, by route and service
+    Top(top::Top),
+    /// List who talks to whom, with which identity, allowed or denied
+    Edges,
     /// Tokens, with which proxies join
     #[command(subcommand)]
     Token(token::Token),
@@ -94,6 +100,8 @@ impl Verb {
             Verb::Rejects => rejects::run(common).await,
             Verb::Ignored => ignored::run(common).await,
             Verb::Explain(explain) => explain.run(common).await,
+            Verb::Top(top) => top.run(common).await,
+            Verb::Edges => edges::run(common).await,
             Verb::Token(token) => token.run(common).await,
             Verb::Endpoints(endpoints) => endpoints.run(common).await,
             Verb::Secret(secret) => secret.run(common).await,
