@@ -5,6 +5,8 @@ use std::error::Error;
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto/ringway.proto");
     let files = protox::compile(["ringway.proto"], ["proto"])?;
-    tonic_prost_build::configure().btree_map(".").compile_fds(files)?;
+    // Programs read what `ringwayctl -o json` writes: the messages, in the names of the file.
+    let serialize = "#[derive(serde::Serialize)]";
+    tonic_prost_build::configure().btree_map(".").type_attribute(".", serialize).compile_fds(files)?;
     Ok(())
 }

@@ -34,11 +34,12 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     ("control/daemon", &["*", "-ring", "-flow", "-agent"]),
+    ("control/cli", &["*", "-ring", "-flow", "-agent", "-daemon"]),
     ("bench", &["*", "-agent", "-flow", "-plan"]),
 ];
 
 /// From the ground up: nobody names a room that stands to the right of its own.
-const UPWARDS: &[&str] = &["ring", "wire", "balance", "api", "plan", "flow", "agent", "ringway", "daemon"];
+const UPWARDS: &[&str] = &["ring", "wire", "balance", "api", "plan", "flow", "agent", "ringway", "daemon", "cli"];
 
 /// What a file may have; those that have more are named, with how many, so that they do not grow unseen.
 const MOST_LINES: usize = 700;

@@ -37,7 +37,7 @@ impl Roots {
     }
 
     /// The one that the daemon's own leaf chains to.
-    fn serving(&self) -> &Root {
+    pub(super) fn serving(&self) -> &Root {
         match self.stage {
             Stage::Steady | Stage::Trusting | Stage::Issuing => self.oldest(),
             Stage::Serving => self.newest(),

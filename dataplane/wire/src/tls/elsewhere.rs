@@ -32,6 +32,23 @@ pub fn failure(error: &(dyn std::error::Error + 'static)) -> Option<Failure> {
     }
 }
 
+/// What [`pinned`] knows roots by, of each root of a bundle (PEM).
+///
+/// # Errors
+/// What is wrong with the bundle.
+pub fn root_keys(bundle: &[u8]) -> Result<Vec<[u8; 32]>, String> {
+    super::credential::certificates(bundle)?
+        .iter()
+        .map(|root| key_of(root).ok_or("has something else".into()))
+        .collect()
+}
+
+/// SHA-256 of a certificate's public key.
+fn key_of(certificate: &CertificateDer<'_>) -> Option<[u8; 32]> {
+    let parsed = EndEntityCert::try_from(certificate).ok()?;
+    digest(&SHA256, &parsed.subject_public_key_info()).as_ref().try_into().ok()
+}
+
 #[derive(Debug)]
 struct Pinned {
     provider: Arc<rustls::crypto::CryptoProvider>,
@@ -41,9 +58,7 @@ struct Pinned {
 
 impl Pinned {
     fn is_root(&self, certificate: &CertificateDer<'_>) -> bool {
-        let Ok(parsed) = EndEntityCert::try_from(certificate) else { return false };
-        let key = digest(&SHA256, &parsed.subject_public_key_info());
-        self.roots.iter().any(|root| key.as_ref() == root)
+        key_of(certificate).is_some_and(|key| self.roots.contains(&key))
     }
 
     fn with(&self, trust: Trust) -> Verifier {

@@ -28,7 +28,7 @@ mod verifier;
 
 pub use client::{Client, ClientSettings};
 pub use credential::Credential;
-pub use elsewhere::{failure, pinned, verifier};
+pub use elsewhere::{failure, pinned, root_keys, verifier};
 pub use failure::Failure;
 pub use server::{Clients, Server, ServerSettings};
 pub use session::{Handshake, HandshakeState, Opened, Peer, Session};

@@ -120,6 +120,15 @@ async fn openssl_verifies_what_is_issued() {
 }
 
 #[tokio::test]
+async fn the_daemon_shows_the_root_that_tokens_name_by_its_key_alone() {
+    let place = Place::new().await;
+    let (own, _) = place.authority.own_certificate("shop", &[], NOW_MS).unwrap();
+    let shown = wire::tls::root_keys(own.as_bytes()).unwrap();
+    let token = api::token::Token::decode(&place.token(1).await).unwrap();
+    assert_eq!(shown.last(), token.roots.first());
+}
+
+#[tokio::test]
 async fn a_leaf_is_valid_for_a_day_and_for_clocks_that_are_behind() {
     let place = Place::new().await;
     let roots = place.authority.bundle();

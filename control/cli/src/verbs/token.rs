@@ -1,0 +1,117 @@
+//! `token`: with what proxies join.
+
+use crate::Common;
+use crate::daemon::refusal;
+use crate::exit::{Exit, Failure};
+use crate::show::{self, Format};
+use api::pb::{CreateTokenRequest, ListTokensRequest, RevokeTokenRequest, Tokens};
+use clap::Subcommand;
+
+#[derive(Subcommand)]
+pub(crate) enum Token {
+    /// Make a token; its text, which is a secret, is all that standard output gets
+    Create {
+        /// The group that proxies join with it
+        #[arg(long)]
+        group: String,
+        /// How many proxies
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        uses: u32,
+        /// How long it can be used: 30m, 24h, 7d
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = seconds)]
+        ttl: u32,
+    },
+    /// List tokens, without their texts
+    List,
+    /// Make a token worth nothing; who has joined with it stays
+    Revoke {
+        /// As `list` shows it
+        id: String,
+    },
+}
+
+impl Token {
+    pub(super) async fn run(self, common: &Common) -> Result<Exit, Failure> {
+        let mut daemon = common.connect().await?;
+        match self {
+            Token::Create { group, uses, ttl: ttl_s } => {
+                let request = CreateTokenRequest { group, uses, ttl_s };
+                let token = daemon.operator().create_token(request).await.map_err(refusal)?.into_inner();
+                show::answer(common.output, &token, |token| format!("{}\n", token.token))?;
+                if common.output == Format::Table {
+                    let ends = show::relative(token.expires_ms, show::now_ms());
+                    let uses = if token.uses_left == 1 {
+                        "one proxy".to_owned()
+                    } else {
+                        format!("{} proxies", token.uses_left)
+                    };
+                    show::tell(&format!("token {} lets {uses} join group {}, and ends {ends}", token.id, token.group));
+                }
+            }
+            Token::List => {
+                let tokens = daemon.operator().list_tokens(ListTokensRequest {}).await.map_err(refusal)?.into_inner();
+                show::answer(common.output, &tokens, |tokens| people(tokens, show::now_ms()))?;
+            }
+            Token::Revoke { id } => {
+                let answer = daemon.operator().revoke_token(RevokeTokenRequest { id }).await.map_err(refusal)?;
+                return super::done(common, answer.into_inner());
+            }
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn people(tokens: &Tokens, now_ms: u64) -> String {
+    let rows = tokens.tokens.iter().map(|token| {
+        let ends = show::ends(token.expires_ms, now_ms);
+        vec![token.id.clone(), token.group.clone(), token.uses_left.to_string(), ends]
+    });
+    show::table(&["token", "group", "uses left", "ends"], rows.collect(), "no token can be used")
+}
+
+/// `90s`, `30m`, `24h`, `7d`
+fn seconds(text: &str) -> Result<u32, String> {
+    let wrong = || "write a number and s, m, h or d: 30m".to_owned();
+    let (number, unit) = text.split_at(text.len() - text.chars().next_back().map_or(0, char::len_utf8));
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = number.parse().map_err(|_| wrong())?;
+    match number.checked_mul(unit) {
+        Some(0) => Err("0 is no time".to_owned()),
+        Some(seconds) => Ok(seconds),
+        None => Err("that is longer than a token lives".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::pb;
+
+    #[test]
+    fn times_are_a_number_and_a_unit() {
+        assert_eq!(seconds("90s"), Ok(90));
+        assert_eq!(seconds("7d"), Ok(604_800));
+        for wrong in ["", "5", "m", "0h", "-1h", "1.5h", "1w", "5µ", "99999999d"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_list_has_no_secret() {
+        let token = pb::Token {
+            id: "t1".to_owned(),
+            token: "rw1.x".to_owned(),
+            group: "cart".to_owned(),
+            uses_left: 2,
+            expires_ms: 1,
+        };
+        let shown = people(&Tokens { tokens: vec![token] }, 121_000);
+        assert_eq!(shown, "TOKEN  GROUP  USES LEFT  ENDS\nt1     cart   2          EXPIRED 2 min ago\n");
+    }
+}
