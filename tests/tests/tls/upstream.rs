@@ -187,6 +187,7 @@ fn a_service_that_only_listens_is_bounded() {
     let status = proxy.client().get("/").status;
     assert!(matches!(status, 503 | 504), "{status}");
     assert!(begun.elapsed().as_secs() < 15, "{:?}", begun.elapsed());
+    assert!(failures(&proxy.metrics(), "upstream", &["timeout"]) > 0.0, "counted by its reason");
 }
 
 #[test]
