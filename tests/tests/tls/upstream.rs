@@ -187,6 +187,7 @@ fn a_service_that_only_listens_is_bounded() {
     let status = proxy.client().get("/").status;
     assert!(matches!(status, 503 | 504), "{status}");
     assert!(begun.elapsed().as_secs() < 15, "{:?}", begun.elapsed());
+    assert!(failures(&proxy.metrics(), "upstream", &["timeout"]) > 0.0, "counted by its reason");
 }
 
 #[test]
@@ -247,7 +248,7 @@ fn two_services_at_one_address_share_no_connection_and_no_session() {
 #[test]
 fn every_suite_and_kind_of_key() {
     let authority = Authority::new("root");
-    for key in [Key::P256, Key::P384, Key::Ed25519] {
+    for key in Key::ALL {
         for (suite, versions) in [
             ("TLS13_AES_128_GCM_SHA256", TLS_1_3),
             ("TLS13_AES_256_GCM_SHA384", TLS_1_3),
@@ -256,6 +257,7 @@ fn every_suite_and_kind_of_key() {
             ("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", TLS_1_2),
             ("TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", TLS_1_2),
         ] {
+            let suite = key.suite(suite);
             let server = Server::new(&authority.issue(&Leaf::of(&["a.test"]).key(key))).versions(versions).suite(suite);
             let body = pattern(40_000, 7);
             let sent = body.clone();

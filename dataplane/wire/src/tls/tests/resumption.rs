@@ -193,6 +193,43 @@ fn a_ticket_that_comes_late_is_worth_no_more() {
 }
 
 #[test]
+fn tls12_sessions_resume_against_rustls() {
+    let ca = Ca::new("ca");
+    let (served, shown) = (ca.named(&["a.example"]), ca.identified("spiffe://example.org/a"));
+    let check = |mut mixed: Mixed, resumed: bool| {
+        assert_eq!(mixed.ours.state, HandshakeState::Done);
+        let peer = mixed.ours.session.peer().clone();
+        assert_eq!((peer.version, peer.resumed), ("TLSv1.2", resumed));
+        mixed.talk(b"as before");
+        mixed.talk(&pattern(20_000));
+        peer
+    };
+    for suite in SUITES_12 {
+        // With a client that shows a certificate: it is known again, and asked for none.
+        let server = Server::new(settings(&ca)).unwrap();
+        let remembers = ca.other_client_settings(suite, Some(&shown));
+        for resumed in [false, true, true] {
+            let mixed = Mixed::shake(Session::accept(&server).unwrap(), other_client_of(&remembers));
+            let peer = check(mixed, resumed);
+            assert_eq!(peer.identity.as_ref().map(|id| id.as_str()), Some("spiffe://example.org/a"));
+            assert_eq!(peer.sni.as_deref(), Some("a.example"));
+        }
+        // With servers that remember by session id, and that give tickets (RFC 5077).
+        for tickets in [false, true] {
+            let mut remembers = other_server_settings(suite, &served);
+            if tickets {
+                remembers.ticketer = rustls::crypto::ring::Ticketer::new().unwrap();
+            }
+            let (remembers, client) = (Arc::new(remembers), Client::new(ca.client()).unwrap());
+            for resumed in [false, true, true] {
+                let other = other_server_of(remembers.clone());
+                check(Mixed::shake(Session::connect(&client).unwrap(), other), resumed);
+            }
+        }
+    }
+}
+
+#[test]
 fn certificates_by_name() {
     let ca = Ca::new("ca");
     let mut server = ca.server(&ca.named(&["default.example"]));
