@@ -15,7 +15,7 @@ const PAIR: Words = Words { what: "a certificate", known: &["certificate", "key"
 const TRUST: Words = Words { what: "`trust`", known: &["roots", "domains", "crl"], later: &[] };
 const LISTENER: Words = Words {
     what: "a listener's `tls`",
-    known: &["certificates", "clients", "trust", "expect", "identity"],
+    known: &["certificates", "clients", "trust", "expect", "identity", "tickets"],
     later: &["versions", "ciphers"],
 };
 const SERVICE: Words = Words {
@@ -126,7 +126,8 @@ pub(super) fn listener(node: &Node, scope: &Scope<'_>, findings: &mut Findings) 
         let at = keys.at("clients").unwrap_or(node.at);
         findings.add(at, "client certificates need `trust`: a file of root certificates");
     }
-    Some(ListenerTls { certificates, clients, trust, expect })
+    let tickets = keys.read("tickets", findings, values::boolean).unwrap_or(true);
+    Some(ListenerTls { certificates, clients, trust, expect, tickets })
 }
 
 /// `tls` of a service.

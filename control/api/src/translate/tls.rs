@@ -9,7 +9,8 @@ use envoy_types::pb::envoy::{
     extensions::transport_sockets::tls::v3::{
         CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SpiffeCertValidatorConfig,
         SubjectAltNameMatcher, TlsCertificate, UpstreamTlsContext, common_tls_context::ValidationContextType,
-        spiffe_cert_validator_config::TrustDomain, subject_alt_name_matcher::SanType,
+        downstream_tls_context::SessionTicketKeysType, spiffe_cert_validator_config::TrustDomain,
+        subject_alt_name_matcher::SanType,
     },
 };
 
@@ -35,6 +36,8 @@ pub(super) fn downstream(of: &ListenerTls, protocol: &Protocol) -> TransportSock
         } else {
             None
         },
+        session_ticket_keys_type: (!of.tickets)
+            .then_some(SessionTicketKeysType::DisableStatelessSessionResumption(true)),
         ..DownstreamTlsContext::default()
     };
     socket(xds::any(xds::DOWNSTREAM_TLS, &context))
