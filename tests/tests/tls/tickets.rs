@@ -34,6 +34,23 @@ fn sessions_resume_on_every_core() {
 }
 
 #[test]
+fn without_tickets_every_handshake_is_a_full_one() {
+    let authority = Authority::new("root");
+    let origin = Origin::echo();
+    let listener = "tls: { certificates: [ { certificate: own.pem, key: own.key } ], tickets: false },";
+    let proxy = Run::new(&web(listener, "", &origin)).pair("own", &authority.issue(&Leaf::of(&["a.test"]))).start();
+    for versions in [TLS_1_2, TLS_1_3] {
+        let tls = Tls::trusting(&[&authority]).versions(versions).resuming();
+        for _ in 0..3 {
+            let mut client = tls.connect(proxy.address("web"), "a.test");
+            assert_eq!(ask(&mut client, "/"), 200);
+            assert!(!client.met().resumed);
+        }
+    }
+    assert_eq!((made(&proxy, "downstream", false), made(&proxy, "downstream", true)), (6.0, 0.0));
+}
+
+#[test]
 fn a_resumed_session_has_the_identity_that_was_proved() {
     let authority = Authority::new("root");
     let origin = Origin::echo();

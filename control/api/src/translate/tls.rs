@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::{
         CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
         SpiffeCertValidatorConfig, SubjectAltNameMatcher, TlsCertificate, UpstreamTlsContext,
         common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
+        downstream_tls_context::SessionTicketKeysType,
         spiffe_cert_validator_config::TrustDomain,
         subject_alt_name_matcher::SanType,
     },
@@ -39,6 +40,8 @@ pub(super) fn downstream(of: &ListenerTls, protocol: &Protocol) -> TransportSock
         } else {
             None
         },
+        session_ticket_keys_type: (!of.tickets)
+            .then_some(SessionTicketKeysType::DisableStatelessSessionResumption(true)),
         ..DownstreamTlsContext::default()
     };
     socket(xds::any(xds::DOWNSTREAM_TLS, &context))

@@ -9,6 +9,7 @@ use api::envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSp
 use api::envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use api::envoy_types::pb::envoy::config::core::v3::{DataSource, TransportSocket, transport_socket};
 use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
+use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::downstream_tls_context::SessionTicketKeysType;
 use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
 use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, SpiffeCertValidatorConfig,
@@ -28,6 +29,9 @@ pub(super) fn server(work: &mut Work<'_>, place: &Place, socket: TransportSocket
     let mut rest: DownstreamTlsContext = unpacked(work, place, socket, xds::DOWNSTREAM_TLS)?;
     let required = rest.require_client_certificate.take() == Some(BoolValue { value: true });
     let mut common = rest.common_tls_context.take().unwrap_or_default();
+    let is_off =
+        |keys: &mut SessionTicketKeysType| matches!(keys, SessionTicketKeysType::DisableStatelessSessionResumption(_));
+    let off = rest.session_ticket_keys_type.take_if(is_off);
     work.refuse_rest(place, &rest);
     let place = place.field("common_tls_context");
     let certificates = certificates(work, &place, &mut common);
@@ -42,7 +46,8 @@ pub(super) fn server(work: &mut Work<'_>, place: &Place, socket: TransportSocket
     if work.rejections.len() > before {
         return None;
     }
-    let (tickets, clock) = (work.world.tickets.clone(), work.world.clock.clone());
+    let no_tickets = off == Some(SessionTicketKeysType::DisableStatelessSessionResumption(true));
+    let (tickets, clock) = (work.world.tickets.clone().filter(|_| !no_tickets), work.world.clock.clone());
     let server = Server::new(ServerSettings { certificates, clients, trust, expect, alpn, tickets, clock });
     server.map_err(|reason| work.refuse(&place, reason)).ok()
 }
