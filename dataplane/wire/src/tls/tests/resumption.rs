@@ -235,8 +235,8 @@ fn certificates_by_name() {
     let mut server = ca.server(&ca.named(&["default.example"]));
     let names: [&[&str]; 3] = [&["a.example", "B.example"], &["*.a.example"], &["x.a.example", "a.example"]];
     server.certificates.extend(names.iter().map(|names| ca.named(names).credential()));
+    let credentials = server.certificates.clone();
     let server = Server::new(server).unwrap();
-    assert_eq!(server.certificates(), 4);
     for (asked, number) in [
         ("default.example", 0),
         // Of two with a name, the first.
@@ -255,9 +255,12 @@ fn certificates_by_name() {
         let pair = shake(&server, &Client::new(client).unwrap());
         pair.assert_done();
         let peer = pair.server.session.peer();
-        assert_eq!(peer.certificate, number, "{asked}");
+        assert_eq!(server.certificate_for(peer.sni.as_deref()).digest(), credentials[number].digest(), "{asked}");
+        for (host, other) in [("default.example", 0), ("a.EXAMPLE:443", 1), ("y.a.example.", 2), ("x.a.example", 3)] {
+            assert_eq!(server.is_certificate_for(asked, host.as_bytes()), number == other, "{asked} {host}");
+        }
         assert_eq!(peer.sni.as_deref().unwrap_or_default(), asked.to_ascii_lowercase());
-        let leaf = server.certificate(number).unwrap().key().cert[0].to_vec();
+        let leaf = credentials[number].key().cert[0].to_vec();
         let print = crypto::digest::digest(&crypto::digest::SHA256, &leaf);
         assert_eq!(pair.client.session.peer().fingerprint.as_ref().map(|print| &print[..]), Some(print.as_ref()));
     }
