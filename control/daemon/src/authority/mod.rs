@@ -223,7 +223,8 @@ impl Authority {
         Ok(number)
     }
 
-    /// The daemon's own certificate: a chain and a key, PEM, with these names.
+    /// The daemon's own certificate: a chain and a key, PEM, with these names. The chain ends with the root itself: who
+    /// joins with a token knows the digest of its key alone.
     ///
     /// # Errors
     /// It cannot be made.
@@ -236,8 +237,9 @@ impl Authority {
         let key = rcgen::KeyPair::generate().map_err(issue::broken)?;
         let uri = format!("spiffe://{trust_domain}/ringwayd");
         let subject = Subject { common_name: "ringwayd", uri: &uri, names, server: true };
-        let leaf = self.held().serving.issue(&key, &subject, LEAF_LIFE, now_ms)?;
-        Ok((leaf.chain, key))
+        let held = self.held();
+        let leaf = held.serving.issue(&key, &subject, LEAF_LIFE, now_ms)?;
+        Ok((leaf.chain + held.roots().serving_pem(), key))
     }
 
     /// A leaf of the root that issues now; its record says which roots its holder gets with it.

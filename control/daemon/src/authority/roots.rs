@@ -44,6 +44,11 @@ impl Roots {
         }
     }
 
+    /// The root that the daemon's own leaf chains to, PEM.
+    pub(crate) fn serving_pem(&self) -> &str {
+        &self.serving().certificate
+    }
+
     pub(crate) fn bundle(&self) -> String {
         self.list.iter().map(|root| root.certificate.as_str()).collect()
     }

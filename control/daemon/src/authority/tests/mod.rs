@@ -120,6 +120,14 @@ async fn openssl_verifies_what_is_issued() {
 }
 
 #[tokio::test]
+async fn the_daemon_shows_its_root_to_those_who_know_the_digest_of_its_key() {
+    let place = Place::new().await;
+    let (own, _) = place.authority.own_certificate("shop", &[], NOW_MS).unwrap();
+    assert_eq!(own.matches("BEGIN CERTIFICATE").count(), 3);
+    assert!(own.ends_with(&place.authority.bundle()));
+}
+
+#[tokio::test]
 async fn a_leaf_is_valid_for_a_day_and_for_clocks_that_are_behind() {
     let place = Place::new().await;
     let roots = place.authority.bundle();
