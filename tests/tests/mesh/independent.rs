@@ -1,6 +1,6 @@
 //! ADS as a client hears it that shares no code with ours, in both protocols (Python, grpcio, xds-protos).
 
-use super::hops::{EDGE, Ports, document};
+use super::hops::{Ports, document_with_secret};
 use super::running::Daemon;
 use api::pb;
 use ringway_tests::peers::find;
@@ -76,7 +76,7 @@ fn both_protocols(test: &str, check: impl Fn(&mut Daemon, &Ports, &mut Client, &
     for protocol in ["delta", "whole"] {
         let (mut daemon, ports) = (Daemon::start(), Ports::new());
         let origin = Origin::text("cart");
-        daemon.push(&document(&ports, &origin, EDGE));
+        daemon.push(&document_with_secret(&ports, &origin));
         let mut client = Client::start(&daemon, &python, "edge", protocol);
         check(&mut daemon, &ports, &mut client, &origin);
     }
@@ -95,7 +95,7 @@ fn an_independent_client_has_what_its_group_needs_and_nothing_else() {
         client.until("endpoints", |line| line["kind"] == "ClusterLoadAssignment");
         assert_eq!(client.count("Cluster") + client.count("Listener") + client.count("RouteConfiguration"), 0);
         // A push sends what it changed.
-        let text = document(ports, origin, EDGE);
+        let text = document_with_secret(ports, origin);
         daemon.push(&text.replace("path: /cart/*", "path: /carts/*"));
         let routes = client.until("routes", |line| line["kind"] == "RouteConfiguration");
         assert_eq!(routes["names"], serde_json::json!(["web"]));
@@ -116,7 +116,7 @@ fn a_refusal_of_an_independent_client_is_told_and_healed() {
     both_protocols("an independent client that refuses", |daemon, ports, client, origin| {
         client.until("everything", |line| line["held"]["RouteConfiguration"].as_array().unwrap().len() == 2);
         client.refuse("web");
-        let text = document(ports, origin, EDGE);
+        let text = document_with_secret(ports, origin);
         let last = daemon.apply(&text.replace("path: /cart/*", "path: /bad/*"), true);
         assert_eq!(last.outcome(), pb::Outcome::Rejected, "{last:?}");
         assert!(last.findings[0].ends_with(": route/web: web is refused"), "{last:?}");
