@@ -96,7 +96,8 @@ fn a_file_that_is_torn_or_changed_is_refused_and_the_daemon_waited_for() {
         proxy.printed(reason);
         proxy.printed("the daemon is waited for");
         assert!(!proxy.is_ready());
-        assert!(Client::try_to(SocketAddr::from(([127, 0, 0, 1], port))).is_err());
+        // The kernel takes a moment to take down what a killed process listened with.
+        eventually("nobody listens", || Client::try_to(SocketAddr::from(([127, 0, 0, 1], port))).is_err());
         fake.start_again();
         eventually("it serves when the daemon is there", || proxy.is_ready());
         assert_eq!(get(port), (200, "one".into()));

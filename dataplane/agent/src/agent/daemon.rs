@@ -352,16 +352,23 @@ impl Agent {
     pub(super) fn all_cores_have_it(&mut self) {
         let Some(daemon) = &mut self.daemon else { return };
         let Some((generation, version)) = daemon.pending.take() else { return };
-        if !self.state.ready.load(Relaxed) && daemon.shelf.is_settled() {
-            self.state.ready.store(true, Relaxed);
+        daemon.standing.tell(|told| told.applied = Some(applied(version, generation)));
+        self.settle();
+        self.keep();
+    }
+
+    /// Where nothing is on its way any more, the process is ready, and what it has is kept: what is half there is not worth
+    /// starting from.
+    fn settle(&mut self) {
+        let Some(daemon) = self.daemon.as_mut().filter(|daemon| daemon.pending.is_none() && daemon.shelf.is_settled())
+        else {
+            return;
+        };
+        daemon.keeping.due = true;
+        daemon.standing.tell(|told| told.ready = true);
+        if !self.state.ready.swap(true, Relaxed) {
             self.say_ready();
         }
-        let Some(daemon) = &mut self.daemon else { return };
-        let ready = self.state.ready.load(Relaxed);
-        daemon.standing.tell(|told| (told.applied, told.ready) = (Some(applied(version, generation)), ready));
-        // What is half there is not worth starting from.
-        daemon.keeping.due |= daemon.shelf.is_settled();
-        self.keep();
     }
 
     /// Writes what all cores work with, when it is time.
@@ -407,6 +414,7 @@ impl Agent {
             self.try_again().await;
         } else if waits {
             self.tell_standing();
+            self.settle();
         }
         self.keep();
     }

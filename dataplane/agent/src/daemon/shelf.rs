@@ -405,7 +405,8 @@ impl Shelf {
         self.in_force().flat_map(|(_, offer)| offer.ignored.iter().map(String::as_str))
     }
 
-    /// Whatever is on its way has come: every listener is in force or refused, and some are unless there are none.
+    /// Whatever is on its way has come: every listener is in force, refused or known to wait, and some are in force unless there
+    /// are none.
     pub(crate) fn is_settled(&self) -> bool {
         let has_endpoints = |offer: &Arc<Offer>| {
             offer.needs.endpoints.iter().all(|name| {
@@ -417,7 +418,7 @@ impl Shelf {
         for (_, slot) in self.of(Kind::Listener) {
             listeners += 1;
             in_force += u32::from(slot.in_force.is_some());
-            if slot.waits {
+            if slot.waits && slot.waited_s < LONG_S {
                 return false;
             }
         }
