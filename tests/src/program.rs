@@ -34,6 +34,14 @@ pub fn build_control() -> &'static Path {
     })
 }
 
+/// The `ringwayd` program.
+///
+/// # Panics
+/// It does not build.
+pub fn build_daemon() -> PathBuf {
+    build_control().join("ringwayd")
+}
+
 /// Builds programs into the folder of the running one.
 fn build_beside_us(programs: &[&str]) -> PathBuf {
     let own = std::env::current_exe().expect("own path");

@@ -1,0 +1,69 @@
+//! The daemon dies and comes back; proxies die and come back. Traffic goes on.
+
+use super::hops::{EDGE, Ports, arrives, document};
+use super::running::Daemon;
+use ringway_tests::{Origin, eventually};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Requests without a break for as long as `work` takes: how many, and those that were not answered with 200.
+fn under_traffic<T>(ports: &Ports, work: impl FnOnce() -> T) -> (usize, Vec<u16>, T) {
+    let (stop, count) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            let mut client = ports.edge();
+            let mut bad = Vec::new();
+            while !stop.load(Relaxed) {
+                let status = client.get("/cart/1").status;
+                bad.extend((status != 200).then_some(status));
+                count.fetch_add(1, Relaxed);
+            }
+            bad
+        });
+        let done = work();
+        stop.store(true, Relaxed);
+        (count.load(Relaxed), traffic.join().unwrap(), done)
+    })
+}
+
+#[test]
+fn the_daemon_may_die_and_come_back_and_no_request_fails() {
+    let (mut daemon, ports) = (Daemon::start(), Ports::new());
+    let origin = Origin::text("cart");
+    let text = document(&ports, &origin, EDGE);
+    daemon.push(&text);
+    let (_cart, _edge) = (daemon.join("cart"), daemon.join("edge"));
+    arrives(&ports);
+    let (count, bad, ()) = under_traffic(&ports, || {
+        for _ in 0..3 {
+            daemon.kill();
+            std::thread::sleep(Duration::from_millis(700));
+            daemon.start_again();
+            eventually("both are back", || daemon.status().proxies.iter().all(|proxy| proxy.connected));
+            // A while in which endpoints could get lost.
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        // And it works as before.
+        let (cart, rest) = text.split_once("name: cart, match").unwrap();
+        daemon.push(&format!("{cart}name: carts, match{rest}"));
+    });
+    assert!(bad.is_empty() && count > 10, "{count} requests, {bad:?}");
+    assert_eq!(daemon.status().version, 2);
+}
+
+#[test]
+fn a_gateway_starts_without_the_daemon_from_what_it_was_told_last() {
+    let (mut daemon, ports) = (Daemon::start(), Ports::new());
+    let origin = Origin::text("cart");
+    daemon.push(&document(&ports, &origin, EDGE));
+    let (_cart, edge) = (daemon.join("cart"), daemon.join("edge"));
+    arrives(&ports);
+    std::thread::sleep(Duration::from_secs(1));
+    daemon.kill();
+    let edge = edge.kill_and_start();
+    assert_eq!(ports.edge().get("/cart/1").status, 200);
+    daemon.start_again();
+    eventually("it is back", || daemon.status().proxies.iter().all(|proxy| proxy.connected));
+    assert_eq!(ports.edge().get("/cart/1").status, 200);
+    drop(edge);
+}
