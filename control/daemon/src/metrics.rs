@@ -1,10 +1,12 @@
 //! What the daemon counts, as OpenMetrics text.
 
+use crate::collect::{Fleet, Page};
 use crate::state::Daemon;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+use std::sync::Arc;
 
 /// The type of the page.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -24,9 +26,11 @@ pub(crate) struct Metrics {
     issuing_not_after: Gauge,
 }
 
-impl Default for Metrics {
-    fn default() -> Metrics {
+impl Metrics {
+    /// With what this fleet's proxies tell.
+    pub(crate) fn new(fleet: Arc<Fleet>) -> Metrics {
         let mut registry = Registry::with_prefix("ringwayd");
+        registry.register_collector(Box::new(Page(fleet)));
         let mut counter = |name: &str, help: &str| {
             let counter = Counter::default();
             registry.register(name, help, counter.clone());
@@ -64,9 +68,7 @@ impl Default for Metrics {
             issuing_not_after,
         }
     }
-}
 
-impl Metrics {
     /// The page.
     pub(crate) fn page(&self, daemon: &Daemon) -> String {
         self.connections.set(i64::try_from(daemon.connected.count()).unwrap_or(i64::MAX));
@@ -85,6 +87,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use crate::server::tests::Running;
+    use api::pb;
     use std::collections::BTreeSet;
 
     /// What is on deploy/DAEMON.md.
@@ -95,6 +98,12 @@ mod tests {
     #[tokio::test]
     async fn the_page_names_every_metric_and_none_else() {
         let running = Running::start().await;
+        // What proxies tell has no line before one has.
+        for count in [0, 1] {
+            let series = pb::Series { classes: vec![count], denied: count, ..pb::Series::default() };
+            let counters = pb::Counters { series: vec![series], ..pb::Counters::default() };
+            running.daemon.fleet.telemetry().take("a", "cart", 1, &counters);
+        }
         let shown = running.daemon.metrics.page(&running.daemon);
         let shown: BTreeSet<_> = shown
             .lines()

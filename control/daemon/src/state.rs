@@ -3,6 +3,7 @@
 use crate::authority::{Authority, Caller, Peer, Refusal, Source, VARIABLE};
 use crate::collect::{Fleet, Places};
 use crate::metrics::Metrics;
+use crate::operator::Slot;
 use crate::server::connected::Connected;
 use crate::settings::Settings;
 use crate::snapshot::Snapshots;
@@ -28,6 +29,8 @@ pub struct Daemon {
     /// Who is connected, and how far.
     pub fleet: Arc<Fleet>,
     pub(crate) metrics: Metrics,
+    /// The push that is on trial.
+    pub(crate) trial: Arc<Slot>,
     /// Documents are taken one after the other.
     reading: Mutex<()>,
     /// Who has a connection with a certificate.
@@ -66,14 +69,26 @@ impl Daemon {
             tell::tell(notice);
         }
         let daemons = settings.daemons(bound);
-        let (metrics, connected) = (Metrics::default(), Connected::default());
+        let connected = Connected::default();
         let (in_force, _) = watch::channel(None);
         let snapshots = Arc::new(Snapshots::default());
         // Nobody is told anything before all of it is there.
         let places = Places::start(store.clone(), snapshots.clone()).await.map_err(|failure| failure.to_string())?;
         let (fleet, reading) = (Fleet::new(places), Mutex::default());
-        let daemon =
-            Daemon { store, authority, snapshots, fleet, metrics, connected, reading, settings, daemons, in_force };
+        let metrics = Metrics::new(fleet.clone());
+        let daemon = Daemon {
+            store,
+            authority,
+            snapshots,
+            fleet,
+            metrics,
+            trial: Arc::default(),
+            connected,
+            reading,
+            settings,
+            daemons,
+            in_force,
+        };
         let daemon = Arc::new(daemon);
         tokio::spawn(daemon.fleet.telemetry().clone().sample());
         daemon.read_trust().await.map_err(|refusal| refusal.to_string())?;

@@ -1,6 +1,7 @@
 //! A `ringwayd` that runs, its operator, and proxies of it.
 
 use api::pb;
+use api::pb::agent_client::AgentClient;
 use api::pb::operator_client::OperatorClient;
 use ringway_tests::{Proxy, Run, build_daemon, free_port};
 use std::future::Future;
@@ -73,7 +74,10 @@ impl Daemon {
 
     /// Pushes a document, and waits until the proxies that are connected have it: the last that was said.
     pub(crate) fn apply(&self, document: &str, wait: bool) -> pb::Progress {
-        let request = pb::ApplyRequest { document: document.to_owned(), wait, ..pb::ApplyRequest::default() };
+        self.applied(pb::ApplyRequest { document: document.to_owned(), wait, ..pb::ApplyRequest::default() })
+    }
+
+    fn applied(&self, request: pb::ApplyRequest) -> pb::Progress {
         self.operator(async move |mut client| {
             let mut stream = client.apply(request).await.unwrap().into_inner();
             let mut last = pb::Progress::default();
@@ -91,16 +95,46 @@ impl Daemon {
         last.version
     }
 
+    /// Pushes a document that needs a force.
+    pub(crate) fn force(&self, document: &str) -> pb::Progress {
+        self.applied(pb::ApplyRequest { document: document.to_owned(), force: true, ..pb::ApplyRequest::default() })
+    }
+
+    /// Where the daemon is, and a chain, a key and roots with which a client of another kind is a proxy of this group.
+    pub(crate) fn credential(&self, group: &str) -> [String; 4] {
+        let token = self.token(group);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
+        let roots = std::fs::read(self.folder.path().join("operator/ca.pem")).unwrap();
+        let address = format!("127.0.0.1:{}", self.port);
+        let issued = self.runtime.block_on(async {
+            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&roots)).domain_name("localhost");
+            let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap().tls_config(tls).unwrap();
+            let mut client = AgentClient::new(endpoint.connect().await.unwrap());
+            let request = pb::JoinRequest { token, csr, name: "other".to_owned(), clock_ms: 0 };
+            client.join(request).await.unwrap().into_inner()
+        });
+        let file = |name: &str, bytes: &[u8]| {
+            let path = self.folder.path().join(format!("{}.{name}", issued.proxy));
+            std::fs::write(&path, bytes).unwrap();
+            path.display().to_string()
+        };
+        let key = key.serialize_pem();
+        [address, file("pem", &issued.chain), file("key", key.as_bytes()), file("ca", &issued.bundle)]
+    }
+
+    fn token(&self, group: &str) -> String {
+        let request = pb::CreateTokenRequest { group: group.to_owned(), ..pb::CreateTokenRequest::default() };
+        self.operator(async move |mut client| client.create_token(request).await.unwrap().into_inner().token)
+    }
+
     pub(crate) fn status(&self) -> pb::StatusAnswer {
         self.operator(async |mut client| client.status(pb::StatusRequest {}).await.unwrap().into_inner())
     }
 
     /// How to start a proxy of this group.
     pub(crate) fn proxy_of(&self, group: &str) -> Run {
-        let request = pb::CreateTokenRequest { group: group.to_owned(), ..pb::CreateTokenRequest::default() };
-        let token =
-            self.operator(async move |mut client| client.create_token(request).await.unwrap().into_inner().token);
-        let port = self.port;
+        let (token, port) = (self.token(group), self.port);
         let text = format!("daemon: {{ addresses: ['127.0.0.1:{port}'], token: $dir/join, state: $dir/state }}\n");
         Run::new(&text).file_of("join", &token)
     }

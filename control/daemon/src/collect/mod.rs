@@ -3,6 +3,7 @@
 //! endpoints before the first proxy has called again.
 
 mod fleet;
+mod page;
 mod places;
 mod telemetry;
 
@@ -11,5 +12,6 @@ mod tests;
 
 pub(crate) use fleet::Session;
 pub use fleet::{Fleet, Member, Streams};
+pub(crate) use page::Page;
 pub use places::Places;
 pub use telemetry::{Counts, Key, Pair, Rate, Telemetry};

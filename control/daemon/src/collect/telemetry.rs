@@ -62,13 +62,13 @@ impl Counts {
     }
 
     /// What was counted after `before`; totals never go back, whatever a report says.
-    fn since(&self, before: &Counts) -> Counts {
+    pub(crate) fn since(&self, before: &Counts) -> Counts {
         let mut counts = *self;
         counts.each(before, u64::saturating_sub);
         counts
     }
 
-    fn add(&mut self, more: &Counts) {
+    pub(crate) fn add(&mut self, more: &Counts) {
         self.each(more, u64::saturating_add);
     }
 
@@ -82,6 +82,11 @@ impl Counts {
     /// All requests.
     pub fn requests(&self) -> u64 {
         self.classes.iter().fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// The share of requests that failed at the service or the proxy; 0 without a request.
+    pub fn errors(&self) -> f64 {
+        if self.requests() == 0 { 0.0 } else { self.classes[5] as f64 / self.requests() as f64 }
     }
 
     /// The share of answers that were no failure of the service or the proxy; 1 without an answer.
@@ -209,6 +214,17 @@ impl Telemetry {
     /// The totals since the daemon began.
     pub fn totals(&self) -> BTreeMap<Key, Counts> {
         self.lock().totals.iter().map(|(key, counts)| (key.clone(), *counts)).collect()
+    }
+
+    /// By proxy: the process that counts, and all that it has counted.
+    pub(crate) fn of_proxies(&self) -> HashMap<Arc<str>, (u64, Counts)> {
+        let inner = self.lock();
+        let sum = |last: &Last| {
+            let mut sum = Counts::default();
+            last.counts.iter().filter(|(names, _)| names[0].is_empty()).for_each(|(_, counts)| sum.add(counts));
+            sum
+        };
+        inner.last.iter().map(|(proxy, last)| (proxy.clone(), (last.epoch, sum(last)))).collect()
     }
 
     /// Who talked to whom.

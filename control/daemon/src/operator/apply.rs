@@ -7,6 +7,7 @@
 //!             NEEDS_FORCE
 //! ```
 
+use super::canary::{self, Canary, Verdict};
 use super::{difference, documents};
 use crate::authority::Refusal;
 use crate::collect::Member;
@@ -14,6 +15,7 @@ use crate::state::{Daemon, InForce, now_ms};
 use crate::store::Failure;
 use crate::store::documents::{About, Version};
 use crate::tell;
+use api::mesh::Mesh;
 use api::pb;
 use api::pb::Outcome;
 use std::collections::HashMap;
@@ -24,6 +26,8 @@ use tonic::Status;
 
 /// Proxies that are connected get so long to take a push; then it is told who has not.
 const WAIT: Duration = Duration::from_secs(60);
+/// What proxies tell within so long is looked at once.
+const TOGETHER: Duration = Duration::from_millis(20);
 /// The longest comment, characters.
 const LONGEST_COMMENT: usize = 1000;
 /// Lines about proxies that one message has at most.
@@ -38,16 +42,19 @@ pub(super) struct Push {
     base: Option<u64>,
     force: bool,
     wait: bool,
+    canary: Option<Canary>,
     comment: String,
     author: String,
     again: Option<u64>,
 }
 
 impl Push {
-    pub(super) fn of(request: pb::ApplyRequest, author: String) -> Push {
-        let pb::ApplyRequest { document, file, base, force, wait, canary: _, comment } = request;
+    /// What an operator asks for.
+    pub(super) fn of(request: pb::ApplyRequest, author: String) -> Result<Push, Refusal> {
+        let pb::ApplyRequest { document, file, base, force, wait, canary, comment } = request;
+        let canary = canary.as_ref().map(Canary::read).transpose().map_err(Refusal::Wrong)?;
         let comment = comment.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_COMMENT).collect();
-        Push { document, file, base, force, wait, comment, author, again: None }
+        Ok(Push { document, file, base, force, wait, canary, comment, author, again: None })
     }
 
     /// An earlier version's document once more.
@@ -59,14 +66,14 @@ impl Push {
         let found = documents::version(daemon, version).await?;
         let document = daemon.store.document(&found).await?;
         let (file, comment) = (format!("version {version}"), format!("back to version {version}"));
-        Ok(Push { document, file, base: None, force, wait, comment, author, again: Some(version) })
+        Ok(Push { document, file, base: None, force, wait, canary: None, comment, author, again: Some(version) })
     }
 }
 
 /// Does it, and tells. Whoever asked may go: what was acknowledged stays.
 pub(super) async fn apply(daemon: Arc<Daemon>, push: Push, sender: mpsc::Sender<Result<pb::Progress, Status>>) {
     let wait = push.wait;
-    let last = match put_in_force(&daemon, push).await {
+    let last = match put_in_force(&daemon, push, &sender).await {
         Ok(Done { number, outcome: Outcome::Running, line, .. }) if wait => {
             let first = pb::Progress { line, version: number, ..pb::Progress::default() };
             if sender.send(Ok(first)).await.is_err() {
@@ -91,7 +98,11 @@ struct Done {
     findings: Vec<String>,
 }
 
-async fn put_in_force(daemon: &Daemon, push: Push) -> Result<Done, Refusal> {
+async fn put_in_force(
+    daemon: &Daemon,
+    push: Push,
+    sender: &mpsc::Sender<Result<pb::Progress, Status>>,
+) -> Result<Done, Refusal> {
     let now = daemon.in_force().borrow().clone();
     let number = now.as_ref().map_or(0, |now| now.version.number);
     let stays = |outcome: Outcome, line: String, findings: Vec<String>| Ok(Done { number, outcome, line, findings });
@@ -103,6 +114,14 @@ async fn put_in_force(daemon: &Daemon, push: Push) -> Result<Done, Refusal> {
     };
     if push.base.is_some_and(|base| base != number) {
         return stays(Outcome::Conflict, conflict(now.as_deref(), push.base), Vec::new());
+    }
+    if let Some(trial) = daemon.trial.now() {
+        if push.again == Some(number) {
+            trial.stop();
+            let line = format!("the trial of version {} is ended; version {number} stays in force", trial.number);
+            return stays(Outcome::Unchanged, line, Vec::new());
+        }
+        return stays(Outcome::Conflict, on_trial(&trial, number), Vec::new());
     }
     if let Some(now) = &now
         && daemon.store.document(&now.version).await? == push.document
@@ -117,6 +136,10 @@ async fn put_in_force(daemon: &Daemon, push: Push) -> Result<Done, Refusal> {
     }
     let about = About { at_ms: now_ms(), author: push.author.clone(), comment: push.comment, again: push.again };
     let base = now.as_ref().map(|now| now.version.number);
+    if let Some(canary) = &push.canary {
+        let groups: Vec<String> = difference.affected.into_iter().map(|affected| affected.group).collect();
+        return try_out(daemon, canary, (&push.document, about, Arc::new(mesh)), base, &groups, sender).await;
+    }
     let version = match daemon.store.push(base, &push.document, about).await {
         Ok(version) => version,
         Err(Failure::Conflict { .. }) => {
@@ -134,6 +157,73 @@ async fn put_in_force(daemon: &Daemon, push: Push) -> Result<Done, Refusal> {
     Ok(Done { number, outcome: Outcome::Running, line, findings: Vec::new() })
 }
 
+/// Puts a version in force after some proxies have tried it; or takes it back.
+async fn try_out(
+    daemon: &Daemon,
+    canary: &Canary,
+    (document, about, mesh): (&str, About, Arc<Mesh>),
+    base: Option<u64>,
+    groups: &[String],
+    sender: &mpsc::Sender<Result<pb::Progress, Status>>,
+) -> Result<Done, Refusal> {
+    let author = about.author.clone();
+    let now = base.unwrap_or(0);
+    let number = match daemon.store.add(document, about).await {
+        Ok(version) => version.number,
+        Err(Failure::Conflict { .. }) => {
+            let line = conflict(daemon.in_force().borrow().as_deref(), base);
+            return Ok(Done { number: now, outcome: Outcome::Conflict, line, findings: Vec::new() });
+        }
+        Err(failure) => return Err(failure.into()),
+    };
+    let back = |line: String, findings: Vec<String>| Done { number: now, outcome: Outcome::RolledBack, line, findings };
+    let members = canary.members(number, groups, &daemon.fleet.members());
+    if !members.is_empty() {
+        // Until it is known otherwise: should the daemon end now, that is what became of it.
+        documents::taken_back(&daemon.store, number, "the daemon ended while it was on trial").await?;
+        let all: usize = members.values().map(std::collections::BTreeSet::len).sum();
+        tell::tell(format_args!("operator `{author}`: version {number} is on trial with {all} proxies"));
+        match canary::run(daemon, canary, (number, &author, mesh), &members, sender).await {
+            Verdict::Good => {}
+            Verdict::Bad(why) => {
+                documents::taken_back(&daemon.store, number, &why.join("; ")).await?;
+                tell::tell(format_args!("version {number} is taken back: {}", why.join("; ")));
+                return Ok(back(format!("version {number} is taken back; version {now} is in force"), why));
+            }
+            Verdict::Busy(other) => {
+                documents::taken_back(&daemon.store, number, "another version was on trial").await?;
+                let line = on_trial(&other, now);
+                return Ok(Done { number: now, outcome: Outcome::Conflict, line, findings: Vec::new() });
+            }
+        }
+    }
+    let moved = daemon.store.put_in_force(base, number).await;
+    if let Err(failure) = moved {
+        daemon.snapshots.end_trial();
+        return match failure {
+            Failure::Conflict { .. } => {
+                daemon.read_document().await?;
+                Ok(back(conflict(daemon.in_force().borrow().as_deref(), base), Vec::new()))
+            }
+            failure => Err(failure.into()),
+        };
+    }
+    documents::not_taken_back(&daemon.store, number).await?;
+    daemon.read_document().await?;
+    let line = match members.is_empty() {
+        true => format!("version {number} is in force; nobody who is connected could try it"),
+        false => format!("version {number} is in force, after its trial"),
+    };
+    tell::tell(format_args!("operator `{author}`: {line}"));
+    Ok(Done { number, outcome: Outcome::Running, line, findings: Vec::new() })
+}
+
+/// One push at a time.
+fn on_trial(trial: &canary::Running, now: u64) -> String {
+    let told = trial.told();
+    format!("{told}: wait for it, or end it with `ringwayctl rollback {now}`; nothing has changed")
+}
+
 /// Somebody else was first: who, and what to do.
 fn conflict(now: Option<&InForce>, base: Option<u64>) -> String {
     let saw = match base {
@@ -149,17 +239,17 @@ fn conflict(now: Option<&InForce>, base: Option<u64>) -> String {
 
 /// How far the proxies are with a version.
 #[derive(Debug, Default, PartialEq)]
-struct Counted {
+pub(super) struct Counted {
     /// Connected.
-    of: u32,
-    done: u32,
+    pub(super) of: u32,
+    pub(super) done: u32,
     /// `PROXY: kind/name: field: reason`, of those that refuse something of it.
-    refused: Vec<String>,
+    pub(super) refused: Vec<String>,
     /// Those that have not taken it yet.
-    behind: Vec<String>,
+    pub(super) behind: Vec<String>,
 }
 
-fn count(members: HashMap<Arc<str>, Member>, number: u64) -> Counted {
+pub(super) fn count(members: HashMap<Arc<str>, Member>, number: u64) -> Counted {
     let mut counted = Counted::default();
     let mut members: Vec<_> = members.into_iter().filter(|(_, member)| member.is_connected()).collect();
     members.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -178,9 +268,9 @@ fn count(members: HashMap<Arc<str>, Member>, number: u64) -> Counted {
     counted
 }
 
-/// It was refused in this push, or in an earlier one and still is.
+/// It was refused in this push. What an earlier one brought and is refused still is no fault of this one.
 fn is_of(rejected: &pb::Rejected, number: u64) -> bool {
-    rejected.version.parse::<u64>().is_ok_and(|version| version <= number)
+    rejected.version.parse() == Ok(number)
 }
 
 /// `listener/web: field: reason`
@@ -235,7 +325,8 @@ async fn follow(daemon: &Daemon, number: u64, sender: &mpsc::Sender<Result<pb::P
             }
         }
         tokio::select! {
-            _ = changes.changed() => {}
+            // Many proxies tell something many times: they are looked at together.
+            _ = changes.changed() => tokio::time::sleep(TOGETHER).await,
             _ = documents.changed() => {}
             () = sender.closed() => return pb::Progress::default(),
             () = &mut late => {

@@ -4,6 +4,7 @@ use super::{difference, judge};
 use crate::authority::Refusal;
 use crate::state::Daemon;
 use crate::store::documents::Version;
+use crate::store::{Change, Failure, Store};
 use api::mesh::Mesh;
 use api::pb;
 
@@ -58,7 +59,11 @@ pub(super) async fn history(daemon: &Daemon, last: u32) -> Result<pb::Versions, 
     let last = if last == 0 { USUAL_LISTED } else { last.min(MOST_LISTED) };
     let in_force = daemon.store.head().await?.map_or(0, |head| head.number);
     let versions = daemon.store.history(last as usize).await?;
-    Ok(pb::Versions { versions: versions.into_iter().map(|version| shown(version, in_force)).collect() })
+    let mut list = Vec::with_capacity(versions.len());
+    for version in versions {
+        list.push(shown(daemon, version, in_force).await?);
+    }
+    Ok(pb::Versions { versions: list })
 }
 
 /// One version with its document; 0 is the one in force.
@@ -67,7 +72,7 @@ pub(super) async fn show(daemon: &Daemon, number: u64) -> Result<pb::Version, Re
     let number = if number == 0 { in_force } else { number };
     let version = version(daemon, number).await?;
     let document = daemon.store.document(&version).await?;
-    Ok(pb::Version { document, ..shown(version, in_force) })
+    Ok(pb::Version { document, ..shown(daemon, version, in_force).await? })
 }
 
 /// A version that is there.
@@ -79,8 +84,31 @@ pub(super) async fn version(daemon: &Daemon, number: u64) -> Result<Version, Ref
     daemon.store.version(number).await?.ok_or_else(none)
 }
 
-fn shown(version: Version, in_force: u64) -> pb::Version {
+async fn shown(daemon: &Daemon, version: Version, in_force: u64) -> Result<pb::Version, Refusal> {
     let Version { number, at_ms, author, comment, digest, again: _ } = version;
-    let state = if number == in_force { "in force" } else { "replaced" };
-    pb::Version { number, at_ms, author, comment, document: String::new(), digest, state: state.to_owned() }
+    let is_tried = daemon.trial.now().is_some_and(|trial| trial.number == number);
+    let why = daemon.store.get::<String>(&taken_back_key(number)).await?.map(|entry| entry.value);
+    let (state, comment) = match why {
+        _ if number == in_force => ("in force", comment),
+        _ if is_tried => ("canary", comment),
+        Some(why) if comment.is_empty() => ("rolled back", why),
+        Some(why) => ("rolled back", format!("{comment} ({why})")),
+        None => ("replaced", comment),
+    };
+    Ok(pb::Version { number, at_ms, author, comment, document: String::new(), digest, state: state.to_owned() })
+}
+
+/// Notes that a version was tried, and why it did not come in force.
+pub(super) async fn taken_back(store: &Store, number: u64, why: &str) -> Result<(), Failure> {
+    let why: String = why.chars().filter(|c| !c.is_control()).take(1000).collect();
+    store.commit(Change::new().put(taken_back_key(number), &why)).await.map(drop)
+}
+
+/// It came in force after all.
+pub(super) async fn not_taken_back(store: &Store, number: u64) -> Result<(), Failure> {
+    store.commit(Change::new().delete(taken_back_key(number))).await.map(drop)
+}
+
+fn taken_back_key(number: u64) -> String {
+    format!("documents/taken-back/{number:020}")
 }

@@ -2,6 +2,7 @@
 //! certificates stand in `credentials`.
 
 mod apply;
+mod canary;
 mod difference;
 mod documents;
 mod endpoints;
@@ -12,6 +13,7 @@ mod traffic;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use canary::Slot;
 pub(crate) use endpoints::read_set;
 
 use crate::authority::{Operator as Who, Refusal, Role};
@@ -68,12 +70,8 @@ impl Operator for Service {
 
     async fn apply(&self, request: Request<pb::ApplyRequest>) -> Answer<Self::ApplyStream> {
         let author = self.who(&request, Role::Write).await?.name;
-        let request = request.into_inner();
-        if request.canary.is_some() {
-            return Err(Status::unimplemented("a canary is not supported yet; leave out --canary"));
-        }
+        let push = apply::Push::of(request.into_inner(), author)?;
         let (sender, stream) = mpsc::channel(QUEUE);
-        let push = apply::Push::of(request, author);
         tokio::spawn(apply::apply(self.0.clone(), push, sender));
         Ok(Response::new(ReceiverStream::new(stream)))
     }

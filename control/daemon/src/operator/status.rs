@@ -19,7 +19,7 @@ pub(super) async fn status(daemon: &Daemon) -> Result<pb::StatusAnswer, Refusal>
         version,
         proxies: proxies.collect(),
         daemon_version: env!("CARGO_PKG_VERSION").to_owned(),
-        canary: String::new(),
+        canary: daemon.trial.now().map(|trial| trial.told()).unwrap_or_default(),
     })
 }
 

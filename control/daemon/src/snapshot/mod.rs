@@ -5,13 +5,16 @@
 //! ```text
 //!   document (numbered) ─┐
 //!   endpoints, secrets,  ├─► Snapshots ─► Arc<Snapshot> of each group ─► its streams
-//!   roots (state) ───────┘
+//!   roots (state) ───────┘         (two of them while a document is on trial)
 //! ```
 
+mod feed;
 mod group;
 
 #[cfg(test)]
 mod tests;
+
+pub use feed::{Feed, Trial};
 
 use crate::snapshot::group::Built;
 use api::mesh::{KeyPair, Mesh, State};
@@ -87,8 +90,10 @@ const MOST_REMEMBERED: usize = 1024;
 pub struct Snapshot {
     /// The document's number; 0 before the first.
     pub number: u64,
-    /// Grows with every snapshot of the group.
+    /// Grows with every snapshot of its line.
     pub revision: u64,
+    /// Revisions of one line follow each other: those of documents on trial are lines of their own.
+    line: u64,
     resources: [Arc<Named>; KINDS],
     /// What the last revisions changed, this one's last.
     recent: VecDeque<Changed>,
@@ -96,7 +101,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     fn empty() -> Snapshot {
-        Snapshot { number: 0, revision: 0, resources: Default::default(), recent: VecDeque::new() }
+        Snapshot { number: 0, revision: 0, line: 0, resources: Default::default(), recent: VecDeque::new() }
     }
 
     /// The resources of a kind.
@@ -104,8 +109,13 @@ impl Snapshot {
         &self.resources[kind as usize]
     }
 
-    /// What has changed since a revision, by name, several times perhaps; `None`: that is too long ago.
-    pub fn changed_since(&self, revision: u64) -> Option<impl Iterator<Item = &(Kind, Arc<str>)>> {
+    /// What has changed since an earlier snapshot, by name, several times perhaps; `None`: that is too long ago, or of
+    /// another line.
+    pub fn changed_after(&self, before: &Snapshot) -> Option<impl Iterator<Item = &(Kind, Arc<str>)>> {
+        (self.line == before.line).then(|| self.changed_since(before.revision)).flatten()
+    }
+
+    fn changed_since(&self, revision: u64) -> Option<impl Iterator<Item = &(Kind, Arc<str>)>> {
         let behind = usize::try_from(self.revision.checked_sub(revision)?).ok()?;
         let first = self.recent.len().checked_sub(behind)?;
         Some(self.recent.range(first..).flat_map(|changed| changed.iter()))
@@ -170,12 +180,24 @@ impl Snapshot {
 #[derive(Debug, Default)]
 pub struct Snapshots {
     inner: Mutex<Inner>,
+    /// The document on trial.
+    trials: watch::Sender<Option<Arc<Trial>>>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     document: Option<(u64, Arc<Mesh>)>,
     state: State,
+    groups: HashMap<Arc<str>, Group>,
+    /// The document on trial, and its groups that some proxies are of.
+    trial: Option<OnTrial>,
+    /// How many lines there were.
+    lines: u64,
+}
+
+#[derive(Debug)]
+struct OnTrial {
+    document: (u64, Arc<Mesh>),
     groups: HashMap<Arc<str>, Group>,
 }
 
@@ -192,6 +214,38 @@ impl Snapshots {
         let mut inner = self.lock();
         inner.document = Some((number, mesh));
         inner.rebuild_all();
+        let was_tried = inner.trial.as_ref().is_some_and(|trial| trial.document.0 == number);
+        drop(inner);
+        if was_tried {
+            self.end_trial();
+        }
+    }
+
+    /// Some proxies, by group, have this document from now on; all others, and whoever joins, that in force.
+    pub fn try_out(&self, number: u64, mesh: Arc<Mesh>, members: &BTreeMap<String, BTreeSet<String>>) {
+        let mut inner = self.lock();
+        let document = (number, mesh);
+        let mut groups = HashMap::new();
+        for name in members.keys() {
+            inner.lines += 1;
+            let base = inner.groups.get(name.as_str()).map(|group| Snapshot::clone(&group.sender.borrow()));
+            let base = Snapshot { line: inner.lines, ..base.unwrap_or_else(Snapshot::empty) };
+            let mut group = Group { built: Built::default(), sender: watch::channel(Arc::new(base)).0 };
+            group.rebuild(name, Some(&document), &inner.state);
+            groups.insert(Arc::<str>::from(name.as_str()), group);
+        }
+        let members = members.values().flatten().map(|proxy| proxy.as_str().into()).collect();
+        let receivers = groups.iter().map(|(name, group)| (name.clone(), group.sender.subscribe())).collect();
+        inner.trial = Some(OnTrial { document, groups });
+        drop(inner);
+        self.trials.send_replace(Some(Arc::new(Trial { number, members, groups: receivers })));
+    }
+
+    /// Nobody has a document on trial any more: what is in force is everybody's.
+    pub fn end_trial(&self) {
+        // First they go back, then what they had goes.
+        self.trials.send_replace(None);
+        self.lock().trial = None;
     }
 
     /// The document in force and its number.
@@ -239,6 +293,11 @@ impl Snapshots {
         self.lock().state.clone()
     }
 
+    /// What a proxy of this group is to have, from now on.
+    pub fn feed(&self, group: &str, proxy: &str) -> Feed {
+        Feed::new(proxy, group, self.subscribe(group), self.trials.subscribe())
+    }
+
     /// The snapshots of a group, from the one of now on. A group that no document has has an empty one.
     pub fn subscribe(&self, group: &str) -> watch::Receiver<Arc<Snapshot>> {
         let mut inner = self.lock();
@@ -265,7 +324,7 @@ impl Inner {
     }
 
     fn rebuild_all(&mut self) {
-        let Inner { document, state, groups } = self;
+        let Inner { document, state, groups, .. } = self;
         // Nobody needs what nobody asks for and no document has.
         groups.retain(|name, group| {
             let is_there = document.as_ref().is_some_and(|(_, mesh)| mesh.group(name).is_some());
@@ -278,7 +337,8 @@ impl Inner {
 
     /// Endpoints of these services are others now.
     fn endpoints_changed(&mut self, of: impl Fn(&group::Source) -> bool) {
-        for group in self.groups.values() {
+        let trial = self.trial.iter().flat_map(|trial| trial.groups.values());
+        for group in self.groups.values().chain(trial) {
             let some = group.built.assignments(&of, &self.state);
             let next = group.sender.borrow().with(Kind::Endpoints, some);
             group.publish(next);
@@ -286,12 +346,15 @@ impl Inner {
     }
 
     fn secrets_changed(&mut self) {
-        let Some((number, mesh)) = &self.document else { return };
-        for (name, group) in &self.groups {
-            let secrets = group::secrets(mesh, name, &self.state);
-            let next = [None, None, Some(secrets), None, None];
-            let next = group.sender.borrow().next(*number, next);
-            group.publish(next);
+        let stable = self.document.iter().map(|document| (document, &self.groups));
+        let trial = self.trial.iter().map(|trial| (&trial.document, &trial.groups));
+        for ((number, mesh), groups) in stable.chain(trial) {
+            for (name, group) in groups {
+                let secrets = group::secrets(mesh, name, &self.state);
+                let next = [None, None, Some(secrets), None, None];
+                let next = group.sender.borrow().next(*number, next);
+                group.publish(next);
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ mod tests;
 pub(crate) use offer::Progress;
 
 use crate::collect::Fleet;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Feed, Snapshot};
 use crate::state::Daemon;
 use crate::tell;
 use api::envoy_types::pb::envoy::config::core::v3::Node;
@@ -24,7 +24,7 @@ use delta::Delta;
 use offer::TooMuch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
@@ -69,7 +69,7 @@ impl Service {
     ) -> Result<Response<Responses<P>>, Status> {
         let proxy = self.0.caller(&request).await?.proxy()?;
         let client = Client { proxy: proxy.id, group: proxy.group };
-        let snapshots = self.0.snapshots.subscribe(&client.group);
+        let snapshots = self.0.snapshots.feed(&client.group, &client.proxy);
         Ok(Response::new(serve::<P>(client, request.into_inner(), snapshots, self.0.fleet.clone())))
     }
 }
@@ -107,7 +107,7 @@ pub(crate) struct Client {
 fn serve<P: Protocol + 'static>(
     client: Client,
     requests: impl Stream<Item = Result<P::Request, Status>> + Send + Unpin + 'static,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
+    snapshots: Feed,
     fleet: Arc<Fleet>,
 ) -> Responses<P> {
     let (sender, receiver) = mpsc::channel(QUEUE);
@@ -124,11 +124,11 @@ fn serve<P: Protocol + 'static>(
 async fn drive<P: Protocol>(
     client: &Client,
     mut requests: impl Stream<Item = Result<P::Request, Status>> + Send + Unpin,
-    mut snapshots: watch::Receiver<Arc<Snapshot>>,
+    mut snapshots: Feed,
     fleet: &Arc<Fleet>,
     sender: &mpsc::Sender<Result<P::Response, Status>>,
 ) -> Result<(), Status> {
-    let mut protocol = P::new(snapshots.borrow_and_update().clone());
+    let mut protocol = P::new(snapshots.now());
     let mut stream = fleet.streams(&client.proxy, &client.group);
     let mut is_introduced = false;
     loop {
@@ -163,9 +163,9 @@ async fn drive<P: Protocol>(
                 }
             },
             changed = snapshots.changed() => match changed {
-                Ok(()) => protocol.take(snapshots.borrow_and_update().clone()),
+                true => protocol.take(snapshots.now()),
                 // Its group is dropped only when nobody listens.
-                Err(_) => return Ok(()),
+                false => return Ok(()),
             },
             () = sender.closed() => return Ok(()),
             () = wake => {}

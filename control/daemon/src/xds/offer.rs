@@ -142,7 +142,7 @@ impl Offer {
     /// There is a new snapshot.
     pub(super) fn take(&mut self, snapshot: Arc<Snapshot>) {
         let before = std::mem::replace(&mut self.snapshot, snapshot);
-        match self.snapshot.changed_since(before.revision) {
+        match self.snapshot.changed_after(&before) {
             Some(changed) => {
                 for (kind, name) in changed {
                     self.kinds[*kind as usize].look_at(name);

@@ -79,7 +79,7 @@ fn listener(
     let opening = rest.listener_filters_timeout.take();
     let opening_timeout_ns =
         work.timeout_ns(&place.field("listener_filters_timeout"), opening.as_ref(), OPENING_TIMEOUT_NS);
-    let logged = !take(&mut rest.access_log).is_empty();
+    let logged = work.logs | !take(&mut rest.access_log).is_empty();
     // What says nothing about whom is let in or where it goes.
     (rest.name, rest.stat_prefix, rest.traffic_direction, rest.reuse_port) = Default::default();
     (rest.enable_reuse_port, rest.stats_matcher, rest.drain_type) = Default::default();

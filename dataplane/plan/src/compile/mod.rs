@@ -68,6 +68,8 @@ pub fn compile(
             None
         }
     };
+    // A mesh's document names no file to log to: the proxy's own says that it logs, and where.
+    work.logs = process.as_ref().is_some_and(|process| process.daemon.is_some() && process.access_log.is_some());
     tls::secrets(&mut work, resources);
     cluster::clusters(&mut work, resources);
     let listeners = listener::listeners(&mut work, resources);
@@ -133,6 +135,8 @@ struct Work<'a> {
     names: BTreeSet<Name>,
     rejections: Vec<Rejection>,
     ignored: Vec<String>,
+    /// Every listener logs.
+    logs: bool,
 }
 
 impl<'a> Work<'a> {
@@ -163,6 +167,7 @@ impl<'a> Work<'a> {
             names: BTreeSet::new(),
             rejections: Vec::new(),
             ignored: Vec::new(),
+            logs: false,
         }
     }
 

@@ -280,3 +280,16 @@ fn all_that_is_wrong_is_said_at_once() {
     });
     assert_eq!(said.len(), 3, "{said:?}");
 }
+
+#[test]
+fn under_a_daemon_the_proxys_own_file_says_whether_it_logs() {
+    let text = "trust-domain: shop\ngroups: { a: { listeners: { web: { address: 127.0.0.1:1, routes: [ { respond: {} } ] } } } }\n";
+    let mesh = api::mesh::load(text, "mesh.yaml").unwrap();
+    let logs = |own: &str| {
+        let mut resources = mesh.translated(&mesh.groups[0]);
+        resources.bootstrap = api::translate(&api::load(own, "own.yaml").unwrap()).bootstrap;
+        compile(&resources, None, 1, &World::default()).unwrap().listeners[0].logs()
+    };
+    assert!(logs("daemon: { state: s }\naccess-log: { path: a }\n"));
+    assert!(!logs("daemon: { state: s }\n"));
+}

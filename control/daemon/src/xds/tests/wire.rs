@@ -37,7 +37,7 @@ impl AggregatedDiscoveryService for Anybody {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Responses<Whole>>, tonic::Status> {
-        let snapshots = self.snapshots.subscribe("edge");
+        let snapshots = self.snapshots.feed("edge", "p");
         Ok(Response::new(serve::<Whole>(somebody(), request.into_inner(), snapshots, self.fleet.clone())))
     }
 
@@ -45,7 +45,7 @@ impl AggregatedDiscoveryService for Anybody {
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Responses<Delta>>, tonic::Status> {
-        let snapshots = self.snapshots.subscribe("edge");
+        let snapshots = self.snapshots.feed("edge", "p");
         Ok(Response::new(serve::<Delta>(somebody(), request.into_inner(), snapshots, self.fleet.clone())))
     }
 }
@@ -156,7 +156,7 @@ async fn a_client_that_falls_silent_is_cut_off() {
     requests.send(Ok(request.clone())).await.unwrap();
     let (sender, mut responses) = mpsc::channel(8);
     let begun = tokio::time::Instant::now();
-    let snapshots = daemon.snapshots.subscribe("edge");
+    let snapshots = daemon.snapshots.feed("edge", "p");
     let driven = drive::<Delta>(&somebody(), ReceiverStream::new(stream), snapshots, &daemon.fleet, &sender).await;
     let status = driven.unwrap_err();
     assert_eq!(status.code(), tonic::Code::DeadlineExceeded, "{status}");

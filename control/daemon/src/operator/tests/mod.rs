@@ -1,5 +1,7 @@
 //! Pushes, as operators see them: checked, compared, refused, taken by proxies, rolled back; and what nobody may do.
 
+mod canary;
+
 use super::difference::between;
 use super::judge;
 use crate::server::tests::{Running, session, within};
