@@ -27,6 +27,25 @@ pub enum Key {
     P384,
     /// Its signatures are all of one length.
     Ed25519,
+    /// RSA of 2048 bits; always the same key.
+    Rsa,
+}
+
+impl Key {
+    /// All of them.
+    pub const ALL: [Key; 4] = [Key::P256, Key::P384, Key::Ed25519, Key::Rsa];
+
+    /// The TLS 1.2 suite of this name, which is written as for ECDSA, that goes with such a key.
+    pub fn suite(self, name: &'static str) -> &'static str {
+        match (self, name) {
+            (Key::Rsa, "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256") => "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+            (Key::Rsa, "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384") => "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+            (Key::Rsa, "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256") => {
+                "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256"
+            }
+            _ => name,
+        }
+    }
 }
 
 /// What a certificate may be used for.
@@ -243,6 +262,30 @@ impl Authority {
 }
 
 impl Issued {
+    /// The same with its key as OpenSSL wrote them before PKCS #8: of PKCS #1 (RFC 8017 appendix A.1.2) or SEC 1.
+    ///
+    /// # Panics
+    /// It is neither of RSA nor of ECDSA.
+    pub fn with_bare_key(&self) -> Issued {
+        let pem = self.key.lines().filter(|line| !line.starts_with("-----")).collect::<String>();
+        // PrivateKeyInfo: version, algorithm, key (RFC 5208 section 5).
+        let all = base64::decode(&pem);
+        let (_, info, _) = element(&all);
+        let (_, _version, rest) = element(info);
+        let (_, algorithm, rest) = element(rest);
+        let (_, key, _) = element(rest);
+        const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+        const ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+        let name = match element(algorithm).1 {
+            RSA => "RSA",
+            ECDSA => "EC",
+            other => panic!("{other:x?}"),
+        };
+        let key =
+            format!("-----BEGIN {name} PRIVATE KEY-----\n{}-----END {name} PRIVATE KEY-----\n", base64::encode(key));
+        Issued { key, ..self.clone() }
+    }
+
     /// Writes `NAME.pem` and `NAME.key`.
     ///
     /// # Panics
@@ -260,6 +303,7 @@ impl Key {
             Key::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
             Key::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
             Key::Ed25519 => &rcgen::PKCS_ED25519,
+            Key::Rsa => return KeyPair::from_pem(include_str!("rsa.pem")).expect("a key"),
         };
         KeyPair::generate_for(algorithm).expect("a key")
     }
@@ -293,4 +337,48 @@ fn der(tag: u8, content: &[u8]) -> Vec<u8> {
     }
     out.extend_from_slice(content);
     out
+}
+
+/// The first element in DER: tag, content, and what is behind it.
+fn element(bytes: &[u8]) -> (u8, &[u8], &[u8]) {
+    let (length, from) = match bytes[1] {
+        short @ 0..=127 => (usize::from(short), 2),
+        0x81 => (usize::from(bytes[2]), 3),
+        _ => (usize::from(bytes[2]) << 8 | usize::from(bytes[3]), 4),
+    };
+    (bytes[0], &bytes[from..from + length], &bytes[from + length..])
+}
+
+/// The encoding of PEM (RFC 4648 section 4).
+mod base64 {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+    /// In lines of 64 digits.
+    pub(super) fn encode(bytes: &[u8]) -> String {
+        let mut text = String::new();
+        for (at, group) in bytes.chunks(3).enumerate() {
+            let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+            for digit in 0..4 {
+                let value = bits >> (18 - 6 * digit) & 63;
+                text.push(if digit <= group.len() { DIGITS[value as usize].into() } else { '=' });
+            }
+            if at % 16 == 15 {
+                text.push('\n');
+            }
+        }
+        text.trim_end().to_owned() + "\n"
+    }
+
+    pub(super) fn decode(text: &str) -> Vec<u8> {
+        let digits: Vec<u32> = text
+            .bytes()
+            .filter_map(|byte| DIGITS.iter().position(|digit| *digit == byte))
+            .map(|at| at as u32)
+            .collect();
+        let group = |group: &[u32]| {
+            let bits = group.iter().fold(0, |bits, digit| bits << 6 | digit) << (6 * (4 - group.len()));
+            bits.to_be_bytes()[1..group.len()].to_vec()
+        };
+        digits.chunks(4).flat_map(group).collect()
+    }
 }

@@ -216,7 +216,8 @@ fn links_between_pages_lead_somewhere() {
 fn examples_pass_check() {
     let folder = workspace().join("deploy/examples");
     let mut count = 0;
-    for entry in fs::read_dir(folder).unwrap().flatten() {
+    // Those that need certificates have a folder of their own, and are run where these are made.
+    for entry in fs::read_dir(folder).unwrap().flatten().filter(|entry| entry.path().is_file()) {
         let output = check(&fs::read_to_string(entry.path()).unwrap());
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success() && told.is_empty(), "{}: {told}", entry.path().display());

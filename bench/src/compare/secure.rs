@@ -88,8 +88,7 @@ pub(crate) fn astray(report: &Report, each_shakes: bool) -> u64 {
 
 /// What a template's words mean; `{certificates}` in them is filled in later.
 ///
-/// No arm but Ringway gives tickets, as it cannot be told not to (it gives one); no arm has a cache of sessions. The load never
-/// resumes.
+/// No arm gives tickets or keeps sessions, and the load never resumes.
 pub(crate) fn words(kind: Kind, tls: Tls) -> [(&'static str, &'static str); 3] {
     let (own, clients, upstream) = match kind {
         Kind::Ours => (RINGWAY_OWN, RINGWAY_CLIENTS, RINGWAY_UPSTREAM),
@@ -107,7 +106,8 @@ pub(crate) fn words(kind: Kind, tls: Tls) -> [(&'static str, &'static str); 3] {
 
 const RINGWAY_OWN: &str = "
     tls:
-      certificates: [ { certificate: {certificates}/proxy.pem, key: {certificates}/proxy.key } ]{clients}";
+      certificates: [ { certificate: {certificates}/proxy.pem, key: {certificates}/proxy.key } ]
+      tickets: false{clients}";
 const RINGWAY_CLIENTS: &str = "
       clients: required
       trust: {certificates}/ca.pem";

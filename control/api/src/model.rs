@@ -119,6 +119,8 @@ pub struct ListenerTls {
     pub trust: Option<Trust>,
     /// Patterns of the identities that may come; anyone trusted if empty.
     pub expect: Vec<String>,
+    /// Clients get tickets, to resume their sessions with.
+    pub tickets: bool,
 }
 
 /// `clients`

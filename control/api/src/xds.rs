@@ -1,9 +1,11 @@
 //! xDS words that both the translation and the plan's compiler need: type URLs, metadata keys, how a message is packed
-//! into an `Any`, and the form that quotas have, written and read back.
+//! into an `Any`, and the forms that quotas and trust have, written and read back.
 
 mod quota;
+mod trust;
 
 pub use quota::{read_quota, write_quota};
+pub use trust::Trust;
 
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
@@ -42,6 +44,8 @@ pub const UPSTREAM_TLS: &str = "type.googleapis.com/envoy.extensions.transport_s
 /// Trust domains, each with its roots.
 pub const SPIFFE_VALIDATOR: &str =
     "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig";
+/// [`Trust`]: what the validators of others have no form for.
+pub const TRUST: &str = "type.googleapis.com/ringway.v1.Trust";
 /// Tells TLS from other bytes.
 pub const TLS_INSPECTOR: &str = "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
 /// Reads a PROXY header from the front of a connection.

@@ -8,6 +8,8 @@
 //!     the daemon ─► take or refuse, one by one → bind ───────────► order (`agent/daemon.rs`)
 //!     SIGTERM, SIGINT, POST /drain ─► order to drain → wait → exit; a second signal: exit
 //! ```
+//!
+//! Once it is ready no disk is waited for: files are read on threads of their own ([`Errand`]).
 
 mod daemon;
 mod rotate;
@@ -16,8 +18,9 @@ use crate::admin::{self, Admin};
 use crate::cores::{self, Cores};
 use crate::difference;
 use crate::dns::Dns;
+use crate::errand::Errand;
 use crate::file;
-use crate::files::{Files, Wanted};
+use crate::files::{Files, Glance, Wanted};
 use crate::host;
 use crate::log::Log;
 use crate::sockets::{Binding, Sockets};
@@ -76,7 +79,10 @@ pub(crate) fn run(path: &Path, cores: Option<u32>) -> Result<(), Refused> {
         let agent = Agent::start(path, cores, resources, features, descriptor_limit).await?;
         agent.serve(signals).await;
         Ok(())
-    })
+    })?;
+    // A disk that hangs does not keep the process.
+    runtime.shutdown_background();
+    Ok(())
 }
 
 fn refused(reason: String) -> Refused {
@@ -139,6 +145,12 @@ struct Agent {
     state: Arc<State>,
     /// Where the configuration comes from when it is not in the file.
     daemon: Option<Daemon>,
+    /// A look at the files of the configuration.
+    looking: Errand<Glance>,
+    /// The configuration, read again, and the files that it names.
+    reading: Errand<Result<(Resources, Files), Vec<String>>>,
+    /// It is to be read once more: it may have changed since that began.
+    read_again: bool,
 }
 
 impl Agent {
@@ -196,6 +208,9 @@ impl Agent {
             log,
             state,
             daemon,
+            looking: Errand::default(),
+            reading: Errand::default(),
+            read_again: false,
         };
         agent.sockets.replace(binding);
         agent.use_plan(plan);
@@ -258,7 +273,9 @@ impl Agent {
             tokio::select! {
                 () = signals.ends.come() => break,
                 () = state.drain.notified() => break,
-                _ = signals.hang_up.recv() => self.reload().await,
+                _ = signals.hang_up.recv() => self.read(),
+                read = self.reading.done() => self.reload(read).await,
+                glance = self.looking.done() => self.files_seen(glance),
                 _ = signals.user1.recv() => self.log.reopen(),
                 () = self.dns.changed() => self.answers_changed(),
                 news = daemon::news(&mut self.daemon) => self.hear(news).await,
@@ -283,9 +300,24 @@ impl Agent {
         self.warn_of_certificates();
     }
 
-    /// Reads the file again: a good one replaces the plan, a bad one is refused with its reasons.
-    async fn reload(&mut self) {
-        match self.try_reload().await {
+    /// Sends somebody to read the file again.
+    fn read(&mut self) {
+        self.read_again = self.reading.is_under_way();
+        let path = self.path.clone();
+        self.reading.begin(move || {
+            let resources = file::read(&path)?;
+            let files = Files::read(Wanted::of(&resources));
+            Ok((resources, files))
+        });
+    }
+
+    /// A good file replaces the plan, a bad one is refused with its reasons.
+    async fn reload(&mut self, read: Result<(Resources, Files), Vec<String>>) {
+        let reloaded = match read {
+            Ok((resources, files)) => self.try_reload(resources, files).await,
+            Err(findings) => Err(findings),
+        };
+        match reloaded {
             Ok(changes) => {
                 self.state.reloads.fetch_add(1, Relaxed);
                 tell(format_args!("reloaded: generation {} applied: {changes}", self.plan.generation));
@@ -296,15 +328,16 @@ impl Agent {
                 tell(format_args!("reload refused: generation {} stays", self.plan.generation));
             }
         }
+        if self.read_again {
+            self.read();
+        }
     }
 
-    async fn try_reload(&mut self) -> Result<String, Vec<String>> {
-        let resources = file::read(&self.path)?;
+    async fn try_reload(&mut self, resources: Resources, mut files: Files) -> Result<String, Vec<String>> {
         if self.daemon.is_some() {
             return self.reload_under_daemon(resources).await.map_err(|reasons| self.about_file(reasons));
         }
         let generation = self.plan.generation + 1;
-        let mut files = Files::read(Wanted::of(&resources));
         let contents = files.seen();
         let compile = |agent: &Agent, answers: Answers| {
             let world = agent.around.with(answers, contents.clone());
@@ -334,6 +367,8 @@ impl Agent {
         self.resources = resources;
         files.apply(contents);
         self.around.files = files;
+        // It looks at files that are not wanted any more, or as they were.
+        self.looking.forget();
         let more = plan.process.connections > self.plan.process.connections;
         self.use_plan(Arc::new(plan));
         if more {

@@ -27,6 +27,7 @@ mod cores;
 mod daemon;
 mod difference;
 mod dns;
+mod errand;
 mod explain;
 mod file;
 mod files;

@@ -135,6 +135,12 @@ impl Methods {
         Methods { known, others: others.into() }
     }
 
+    /// Takes these as well; neither takes any.
+    pub(crate) fn add(&mut self, more: &Methods) {
+        self.known |= more.known;
+        self.others = self.others.iter().chain(&more.others).cloned().collect();
+    }
+
     /// Every method is taken.
     #[inline]
     pub(crate) fn is_any(&self) -> bool {
@@ -248,8 +254,17 @@ impl QueryMatch {
 
 impl Test {
     /// Whether it holds of a value.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn holds(&self, value: &[u8], regexes: &Regexes, caches: &mut Caches) -> bool {
+        match self {
+            Test::Exact(exact) => **exact == *value,
+            Test::Prefix(prefix) => value.starts_with(prefix),
+            rarer => rarer.holds_rarer(value, regexes, caches),
+        }
+    }
+
+    #[inline(never)]
+    fn holds_rarer(&self, value: &[u8], regexes: &Regexes, caches: &mut Caches) -> bool {
         match self {
             Test::Present => true,
             Test::Absent => false,

@@ -1,6 +1,9 @@
 //! Envoy on the other side of an mTLS hop, in both directions, with its own check of SPIFFE identities.
 
+use crate::envoy::static_bootstrap;
+use api::prost::Message;
 use ringway_tests::certificates::{Authority, Leaf};
+use ringway_tests::tls::Tls;
 use ringway_tests::{Client, Origin, Proxy, Run, free_port, peers};
 use std::fs;
 use std::net::SocketAddr;
@@ -133,4 +136,35 @@ fn from_envoy_to_us() {
             assert_eq!(origin.count(), before, "{identity}, {expected}");
         }
     }
+}
+
+#[test]
+fn what_we_write_of_trust_an_envoy_enforces() {
+    let Some(program) = peers::find("envoy", "spiffe::what_we_write_of_trust_an_envoy_enforces") else { return };
+    let authority = Authority::new("mesh");
+    let folder = folder(&authority, CART);
+    let port = free_port();
+    let text = format!(
+        "listeners:\n  in:\n    address: 127.0.0.1:{port}\n    tls: {{ certificates: [ {{ certificate: envoy.pem, key: envoy.key }} ], \
+         clients: required, trust: {{ roots: [ca.pem], domains: [bank, shop] }} }}\n    \
+         routes: [ {{ respond: {{ status: 200, body: let in }} }} ]\nadmin: {{ address: 127.0.0.1:{} }}\n",
+        free_port()
+    );
+    let document =
+        api::load(&text, &folder.path().join("ringway.yaml").display().to_string()).expect("a good document");
+    let file = folder.path().join("envoy.pb");
+    fs::write(&file, static_bootstrap(api::translate(&document)).encode_to_vec()).unwrap();
+    let mut command = Command::new(program);
+    command.args(["--concurrency", "1", "--log-level", "error", "--use-dynamic-base-id", "-c"]).arg(&file);
+    let _envoy = peers::Peer::start(&mut command, port);
+    let at = SocketAddr::from(([127, 0, 0, 1], port));
+    let asked = |identity: &str| {
+        let tls = Tls::trusting(&[&authority]).with(&authority.issue(&Leaf::of(&[identity]))).any_name();
+        let mut client = tls.connect(at, "a.test");
+        client.try_send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").and_then(|()| client.try_answer("GET")).ok()
+    };
+    for identity in [WEB, "spiffe://bank/x"] {
+        assert_eq!(asked(identity).expect("an answer").text(), "let in", "{identity}");
+    }
+    assert!(asked("spiffe://other/ns/web").is_none(), "another domain is let in");
 }

@@ -1,8 +1,13 @@
 //! The example configurations of `deploy/`, run.
 
-use ringway_tests::{Client, Origin, Run, check, free_port, respond, tour, workspace};
+use ringway_tests::peers::{find, talk};
+use ringway_tests::{Client, Origin, Proxy, Run, check, eventually, free_port, respond, tour, workspace};
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 /// An example with other ports: `(its port, the one to use)`.
 fn example(name: &str, ports: &[(u16, u16)]) -> String {
@@ -48,6 +53,67 @@ fn tcp_weights_and_unix_socket() {
     // 95 expected, deviation 2.2.
     assert!(first >= 84, "{first}");
     assert_eq!(Client::to_unix(&proxy.folder().join("db.sock")).read(1), b"p");
+}
+
+/// The certificates that the example's script makes in a folder.
+fn certificates(folder: &Path) -> BTreeMap<String, String> {
+    let script = workspace().join("deploy/examples/tls/certificates.sh");
+    fs::copy(script, folder.join("certificates.sh")).unwrap();
+    let (made, told) = talk(&mut Command::new(folder.join("certificates.sh")), b"", Duration::ZERO);
+    assert!(made, "{told}");
+    let made = fs::read_dir(folder.join("certs")).unwrap().flatten();
+    let text = |path: &Path| fs::read_to_string(path).unwrap();
+    made.map(|entry| (format!("certs/{}", entry.file_name().display()), text(&entry.path()))).collect()
+}
+
+fn with_certificates(text: &str, certificates: &BTreeMap<String, String>) -> Run {
+    let run = Run::new(&text.replace("/dev/stdout", "$dir/access.log"));
+    fs::create_dir_all(run.folder().join("certs")).unwrap();
+    certificates.iter().fold(run, |run, (name, text)| run.file_of(name, text))
+}
+
+#[test]
+fn tls_two_proxies_prove_themselves_to_each_other() {
+    if find("openssl", "tls_two_proxies_prove_themselves_to_each_other").is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let first = certificates(folder.path());
+    let [out, inner, app] = [(); 3].map(|()| free_port());
+    let cart = example("tls/cart.yaml", &[(8443, inner), (9001, app)]).replace("127.0.0.1:9911", "127.0.0.1:$admin");
+    let web = example("tls/web.yaml", &[(8080, out), (8443, inner)]).replace("127.0.0.1:9910", "127.0.0.1:$admin");
+    let (cart, web) = (with_certificates(&cart, &first).start(), with_certificates(&web, &first).start());
+    let mut client = Client::to(local(out));
+    assert_eq!(client.get("/orders/1").text(), "hello from cart\n");
+    eventually("the line of cart's proxy says who came", || {
+        let lines = cart.log();
+        lines.iter().any(|line| line["listener"] == "in" && line["source_identity"] == "spiffe://shop/ns/web/sa/web")
+    });
+    assert_eq!(web.logged("/orders/1")["destination_identity"], "spiffe://shop/ns/cart/sa/cart");
+    assert_eq!(client.get("/admin/1").status, 403);
+    // As its page says: nobody comes without a certificate, nor with cart's own.
+    let refused = |shown: &[&str]| {
+        let mut command = Command::new("openssl");
+        command.current_dir(folder.path()).args(["s_client", "-tls1_2", "-connect", &local(inner).to_string()]);
+        !talk(command.args(shown), b"", Duration::from_millis(200)).0
+    };
+    assert!(!refused(&["-cert", "certs/web.pem", "-key", "certs/web.key"]));
+    assert!(refused(&[]) && refused(&["-cert", "certs/cart.pem", "-key", "certs/cart.key"]));
+    // Made again: others, of the same authority; they are taken, and the open connection goes on.
+    let second = certificates(folder.path());
+    assert_eq!(first["certs/ca.pem"], second["certs/ca.pem"]);
+    for proxy in [&cart, &web] {
+        for name in ["web", "cart"] {
+            let pair = [format!("certs/{name}.key"), format!("certs/{name}.pem")];
+            assert_ne!(first[&pair[1]], second[&pair[1]]);
+            pair.iter().for_each(|name| fs::write(proxy.folder().join(name), &second[name]).unwrap());
+        }
+    }
+    let taken =
+        |proxy: &Proxy| proxy.metrics().sum("ringway_certificate_reloads_total", &[("result", "applied")]) >= 1.0;
+    eventually("both have taken them", || taken(&cart) && taken(&web));
+    assert_eq!(client.get("/orders/2").status, 200);
+    assert_eq!(Client::to(local(out)).get("/orders/3").status, 200);
 }
 
 /// A file of many hosts and routes, as a generator writes it.

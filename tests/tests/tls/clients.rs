@@ -2,7 +2,7 @@
 //! the reason that is told.
 
 use crate::shop::{failures, web};
-use ringway_tests::certificates::{Authority, DAY_S, Issued, Leaf, Usage};
+use ringway_tests::certificates::{Authority, DAY_S, Issued, Key, Leaf, Usage};
 use ringway_tests::tls::{TLS_1_2, TLS_1_3, Tls};
 use ringway_tests::{Origin, Proxy, Run};
 
@@ -110,6 +110,16 @@ fn required_takes_a_good_one_only() {
     gate.lets_in(&below, Some(WEB));
     gate.lets_in(&gate.tls.clone().with(&gate.second.issue(&Leaf::of(&[WEB]))), Some(WEB));
     gate.refuses(&gate.tls, &["no_certificate"]);
+}
+
+#[test]
+fn keys_of_every_kind_prove_an_identity() {
+    let gate = gate("clients: required, trust: ca.pem");
+    for key in Key::ALL {
+        gate.lets_in(&gate.with(&Leaf::of(&[WEB]).key(key)), Some(WEB));
+        let other = Authority::of("other", key).issue(&Leaf::of(&[WEB]).key(key));
+        gate.refuses(&gate.tls.clone().with(&other), &["unknown_issuer"]);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! PROXY headers, passthrough, ends, and what must be refused.
 
 mod clients;
+mod disk;
 mod ends;
 mod matrix;
 mod mesh;

@@ -72,6 +72,44 @@ fn two_files_with_identity_and_tls_are_enough() {
     }
 }
 
+#[test]
+fn a_service_is_told_who_the_proxy_is_by_the_name_that_was_asked_for() {
+    let authority = Authority::new("mesh");
+    let origin = Origin::echo();
+    let file = |order: [&str; 2]| {
+        let [one, two] = order.map(|name| format!("{{ certificate: {name}.pem, key: {name}.key }}"));
+        format!(
+            "listeners:\n  web:\n    address: 127.0.0.1:$web\n    tls: {{ certificates: [ {one}, {two} ], clients: required, trust: ca.pem }}\n\
+             \x20   forwarded: {{ client-certificate: true }}\n    routes: [ {{ to: app }} ]\n\
+             services:\n  app: {{ endpoints: [{}] }}\n",
+            origin.address()
+        )
+    };
+    let run = Run::new(&file(["a", "b"])).file_of("ca.pem", &authority.pem());
+    let [a, b] =
+        ["a", "b"].map(|name| authority.issue(&Leaf::of(&[&format!("spiffe://shop/{name}"), &format!("{name}.test")])));
+    let mut proxy = run.pair("a", &a).pair("b", &b).start();
+    let tls = ringway_tests::tls::Tls::trusting(&[&authority]).with(&authority.issue(&Leaf::of(&[WEB])));
+    let by = || {
+        let seen = origin.seen().pop().expect("a request");
+        let told = seen.head.field("x-forwarded-client-cert").expect("told").to_owned();
+        told.split(';').find_map(|word| word.strip_prefix("By=").map(str::to_owned))
+    };
+    let mut clients = ["a.test", "b.test"].map(|name| (tls.connect(proxy.address("web"), name), name));
+    // The second time the numbers of the certificates are others than at the handshake.
+    for order in [["a", "b"], ["b", "a"]] {
+        let before = proxy.metrics().sum("ringway_plan_generation", &[]);
+        proxy.rewrite(&file(order));
+        proxy.signal("HUP");
+        eventually("another plan", || proxy.metrics().sum("ringway_plan_generation", &[]) > before);
+        for (client, name) in &mut clients {
+            client.send(format!("GET /{} HTTP/1.1\r\nHost: {name}\r\n\r\n", order[0]));
+            assert_eq!(client.answer().status, 200);
+            assert_eq!(by(), Some(format!("spiffe://shop/{}", &name[..1])), "{order:?}");
+        }
+    }
+}
+
 /// SHA-256 of a certificate, by another program.
 fn digest(issued: &Issued) -> String {
     let folder = tempfile::TempDir::new().unwrap();

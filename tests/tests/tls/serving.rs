@@ -110,7 +110,7 @@ fn http_1_1_is_agreed_on_where_the_client_offers_protocols() {
 fn every_suite_and_kind_of_key() {
     let authority = Authority::new("root");
     let origin = Origin::echo();
-    for key in [Key::P256, Key::P384, Key::Ed25519] {
+    for key in Key::ALL {
         let own = authority.issue(&Leaf::of(&["a.test"]).key(key));
         let proxy = Run::new(&web(OWN, "", &origin)).pair("own", &own).start();
         let mut count = 0.0;
@@ -122,7 +122,7 @@ fn every_suite_and_kind_of_key() {
             ("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLSv1.2"),
             ("TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", "TLSv1.2"),
         ] {
-            let versions = if version == "TLSv1.3" { TLS_1_3 } else { TLS_1_2 };
+            let (versions, suite) = (if version == "TLSv1.3" { TLS_1_3 } else { TLS_1_2 }, key.suite(suite));
             let tls = Tls::trusting(&[&authority]).versions(versions).suite(suite);
             let mut client = tls.connect(proxy.address("web"), "a.test");
             assert_eq!((client.met().suite.as_str(), client.met().version.as_str()), (suite, version), "{key:?}");
@@ -132,6 +132,32 @@ fn every_suite_and_kind_of_key() {
             count += 1.0;
         }
         assert_eq!((made(&proxy, "downstream", false), made(&proxy, "downstream", true)), (count, 0.0));
+    }
+}
+
+#[test]
+fn keys_in_every_form_and_authorities_of_every_kind() {
+    let origin = Origin::echo();
+    for (root, key) in [
+        (Key::Rsa, Key::P256),
+        (Key::P256, Key::Rsa),
+        (Key::Rsa, Key::Rsa),
+        (Key::P384, Key::P384),
+        (Key::Ed25519, Key::P256),
+    ] {
+        let authority = Authority::of("root", root);
+        let own = authority.issue(&Leaf::of(&["a.test"]).key(key));
+        for own in [own.with_bare_key(), own] {
+            let proxy = Run::new(&web(OWN, "", &origin)).pair("own", &own).start();
+            for versions in [TLS_1_2, TLS_1_3] {
+                let tls = Tls::trusting(&[&authority]).versions(versions).resuming();
+                for resumed in [false, true] {
+                    let mut client = tls.connect(proxy.address("web"), "a.test");
+                    assert_eq!(client.get("/").status, 200, "{root:?}, {key:?}");
+                    assert_eq!(client.met().resumed, resumed, "{root:?}, {key:?}");
+                }
+            }
+        }
     }
 }
 

@@ -34,6 +34,23 @@ fn sessions_resume_on_every_core() {
 }
 
 #[test]
+fn without_tickets_every_handshake_is_a_full_one() {
+    let authority = Authority::new("root");
+    let origin = Origin::echo();
+    let listener = "tls: { certificates: [ { certificate: own.pem, key: own.key } ], tickets: false },";
+    let proxy = Run::new(&web(listener, "", &origin)).pair("own", &authority.issue(&Leaf::of(&["a.test"]))).start();
+    for versions in [TLS_1_2, TLS_1_3] {
+        let tls = Tls::trusting(&[&authority]).versions(versions).resuming();
+        for _ in 0..3 {
+            let mut client = tls.connect(proxy.address("web"), "a.test");
+            assert_eq!(ask(&mut client, "/"), 200);
+            assert!(!client.met().resumed);
+        }
+    }
+    assert_eq!((made(&proxy, "downstream", false), made(&proxy, "downstream", true)), (6.0, 0.0));
+}
+
+#[test]
 fn a_resumed_session_has_the_identity_that_was_proved() {
     let authority = Authority::new("root");
     let origin = Origin::echo();
@@ -116,6 +133,19 @@ fn a_ticket_without_a_certificate_opens_nothing_that_wants_one() {
     }
 }
 
+/// One that keeps tickets of TLS 1.2, and one of TLS 1.3.
+fn each_version(tls: &Tls) -> [Tls; 2] {
+    [TLS_1_2, TLS_1_3].map(|versions| tls.clone().versions(versions).resuming())
+}
+
+/// Comes twice, the second time with a ticket.
+fn resumes(proxy: &Proxy, tls: &Tls) {
+    for resumed in [false, true] {
+        let mut client = tls.connect(proxy.address("web"), "a.test");
+        assert_eq!((ask(&mut client, "/"), client.met().resumed), (200, resumed));
+    }
+}
+
 /// Reloads the same configuration with other files, and waits until it is in force.
 fn reloaded(proxy: &Proxy) {
     let before = proxy.metrics().sum("ringway_plan_generation", &[]);
@@ -132,15 +162,14 @@ fn a_ticket_does_not_outlive_the_trust_it_was_given_under() {
         "tls: { certificates: [ { certificate: own.pem, key: own.key } ], clients: required, trust: trust.pem },";
     let run = Run::new(&web(listener, "", &origin)).pair("own", &authority.issue(&Leaf::of(&["a.test"])));
     let proxy = run.file_of("trust.pem", &authority.pem()).start();
-    let tls = Tls::trusting(&[&authority]).with(&web_own).resuming();
-    for resumed in [false, true] {
-        let mut client = tls.connect(proxy.address("web"), "a.test");
-        assert_eq!((ask(&mut client, "/"), client.met().resumed), (200, resumed));
-    }
+    let both = each_version(&Tls::trusting(&[&authority]).with(&web_own));
+    both.iter().for_each(|tls| resumes(&proxy, tls));
     std::fs::write(proxy.folder().join("trust.pem"), other.pem()).unwrap();
     reloaded(&proxy);
-    tls.refused(proxy.address("web"), "a.test");
-    assert_eq!(origin.count(), 2);
+    for tls in both {
+        tls.refused(proxy.address("web"), "a.test");
+    }
+    assert_eq!(origin.count(), 4);
 }
 
 #[test]
@@ -151,13 +180,12 @@ fn a_ticket_does_not_outlive_the_certificate_it_was_given_for() {
         "tls: { certificates: [ { certificate: own.pem, key: own.key } ], clients: required, trust: ca.pem },";
     let run = Run::new(&web(listener, "", &origin)).pair("own", &authority.issue(&Leaf::of(&["a.test"])));
     let proxy = run.file_of("ca.pem", &authority.pem()).start();
-    let short = authority.issue(&Leaf::of(&["spiffe://shop/web"]).valid(-60, 5));
-    let tls = Tls::trusting(&[&authority]).with(&short).resuming();
-    for resumed in [false, true] {
-        let mut client = tls.connect(proxy.address("web"), "a.test");
-        assert_eq!((ask(&mut client, "/"), client.met().resumed), (200, resumed));
+    let short = authority.issue(&Leaf::of(&["spiffe://shop/web"]).valid(-60, 10));
+    let both = each_version(&Tls::trusting(&[&authority]).with(&short));
+    both.iter().for_each(|tls| resumes(&proxy, tls));
+    std::thread::sleep(std::time::Duration::from_secs(12));
+    for tls in both {
+        tls.refused(proxy.address("web"), "a.test");
     }
-    std::thread::sleep(std::time::Duration::from_secs(7));
-    tls.refused(proxy.address("web"), "a.test");
-    assert_eq!(origin.count(), 2);
+    assert_eq!(origin.count(), 4);
 }

@@ -187,6 +187,43 @@ fn a_service_that_only_listens_is_bounded() {
     let status = proxy.client().get("/").status;
     assert!(matches!(status, 503 | 504), "{status}");
     assert!(begun.elapsed().as_secs() < 15, "{:?}", begun.elapsed());
+    assert!(failures(&proxy.metrics(), "upstream", &["timeout"]) > 0.0, "counted by its reason");
+}
+
+#[test]
+fn a_service_that_was_made_to_speak_an_old_version_is_refused() {
+    // A ServerHello of a version, with such an end of its random (RFC 8446 section 4.1.3), by whoever stands between.
+    let hello = |version: u8, end: &[u8; 8]| {
+        let mut hello = vec![22, 3, 3, 0, 49, 2, 0, 0, 45, 3, version];
+        hello.extend_from_slice(&[7; 24]);
+        hello.extend_from_slice(end);
+        // No session, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, no compression; renegotiation_info.
+        hello.extend_from_slice(&[0, 0xC0, 0x2B, 0, 0, 5, 0xFF, 1, 0, 1, 0]);
+        hello
+    };
+    let authority = Authority::new("root");
+    for (bytes, reasons) in [
+        (hello(3, b"DOWNGRD\x01"), &["bad_record"][..]),
+        (hello(2, &[7; 8]), &["no_common_version"]),
+        (hello(1, &[7; 8]), &["no_common_version"]),
+        (hello(0, &[7; 8]), &["no_common_version"]),
+        // The same in order: it is the certificate that is waited for.
+        (hello(3, &[7; 8]), &["timeout"]),
+    ] {
+        let sent = bytes.clone();
+        let origin = Origin::new(move |conversation| {
+            conversation.some();
+            conversation.send(&sent).rest();
+        });
+        let service = "connect-timeout: 2s, tls: { expect: a.test, trust: ca.pem },";
+        let proxy = Run::new(&web("", service, &origin)).file_of("ca.pem", &authority.pem()).start();
+        let status = proxy.client().get("/").status;
+        assert!(matches!(status, 503 | 504), "{status}");
+        let count = failures(&proxy.metrics(), "upstream", reasons);
+        let metrics = proxy.metrics();
+        let told: Vec<_> = metrics.all("ringway_tls_handshake_failures_total", &[]).filter(|s| s.value > 0.0).collect();
+        assert!(count > 0.0, "{reasons:?}: {told:?}");
+    }
 }
 
 #[test]
@@ -247,7 +284,7 @@ fn two_services_at_one_address_share_no_connection_and_no_session() {
 #[test]
 fn every_suite_and_kind_of_key() {
     let authority = Authority::new("root");
-    for key in [Key::P256, Key::P384, Key::Ed25519] {
+    for key in Key::ALL {
         for (suite, versions) in [
             ("TLS13_AES_128_GCM_SHA256", TLS_1_3),
             ("TLS13_AES_256_GCM_SHA384", TLS_1_3),
@@ -256,6 +293,7 @@ fn every_suite_and_kind_of_key() {
             ("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", TLS_1_2),
             ("TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", TLS_1_2),
         ] {
+            let suite = key.suite(suite);
             let server = Server::new(&authority.issue(&Leaf::of(&["a.test"]).key(key))).versions(versions).suite(suite);
             let body = pattern(40_000, 7);
             let sent = body.clone();

@@ -16,7 +16,7 @@ const SECRET: Words = Words { what: "a certificate of a mesh", known: &["secret"
 const TRUST: Words = Words { what: "`trust`", known: &["roots", "domains", "crl"], later: &[] };
 const LISTENER: Words = Words {
     what: "a listener's `tls`",
-    known: &["certificates", "clients", "trust", "expect", "identity"],
+    known: &["certificates", "clients", "trust", "expect", "identity", "tickets"],
     later: &["versions", "ciphers"],
 };
 const SERVICE: Words = Words {
@@ -142,7 +142,8 @@ pub(super) fn listener(node: &Node, scope: &Scope<'_>, findings: &mut Findings) 
         let at = keys.at("clients").unwrap_or(node.at);
         findings.add(at, "client certificates need `trust`: a file of root certificates");
     }
-    Some(ListenerTls { certificates, clients, trust, expect })
+    let tickets = keys.read("tickets", findings, values::boolean).unwrap_or(true);
+    Some(ListenerTls { certificates, clients, trust, expect, tickets })
 }
 
 /// In a mesh, identities are the mesh's, and names are vouched for by the roots that the system trusts.

@@ -19,6 +19,7 @@ use envoy_types::pb::envoy::{
         http_connection_manager::v3::{HttpConnectionManager, http_connection_manager::RouteSpecifier},
         tcp_proxy::v3::{TcpProxy, tcp_proxy},
     },
+    extensions::transport_sockets::tls::v3::{DownstreamTlsContext, downstream_tls_context::SessionTicketKeysType},
 };
 use envoy_types::pb::google::protobuf::UInt32Value;
 use prost::Message;
@@ -92,6 +93,22 @@ fn tls_is_passed_on_by_a_chain_for_each_set_of_names() {
     assert_eq!(asks(through), [tls(&[])]);
     let filters: Vec<&str> = through.filter_chains[0].filters.iter().map(|filter| filter.name.as_str()).collect();
     assert_eq!(filters, ["ringway.deny", "envoy.filters.network.tcp_proxy"]);
+}
+
+#[test]
+fn tickets_are_given_unless_they_are_not() {
+    let off = |words: &str| {
+        let tls = format!("{{ certificates: [ {{ certificate: a.pem, key: a.key }} ]{words} }}");
+        let resources = translate(&good(&format!(
+            "listeners: {{ a: {{ address: 127.0.0.1:1, tls: {tls}, routes: [ {{ to: s }} ] }} }}\nservices: {{ s: {{ endpoints: [127.0.0.1:2] }} }}"
+        )));
+        let socket = resources.listeners[0].filter_chains[0].transport_socket.clone().and_then(|s| s.config_type);
+        let Some(transport_socket::ConfigType::TypedConfig(packed)) = socket else { panic!("no TLS") };
+        let context: DownstreamTlsContext = xds::decode(&packed, xds::DOWNSTREAM_TLS).expect("ours");
+        context.session_ticket_keys_type
+    };
+    assert_eq!((off(""), off(", tickets: true")), (None, None));
+    assert_eq!(off(", tickets: false"), Some(SessionTicketKeysType::DisableStatelessSessionResumption(true)));
 }
 
 #[test]

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use envoy_types::pb::envoy::{
     config::core::v3::{
-        ApiVersion, ConfigSource, DataSource, PathConfigSource, TransportSocket, TypedExtensionConfig,
-        config_source::ConfigSourceSpecifier, data_source::Specifier, transport_socket::ConfigType,
+        ApiVersion, ConfigSource, DataSource, PathConfigSource, TransportSocket, config_source::ConfigSourceSpecifier,
+        data_source::Specifier, transport_socket::ConfigType,
     },
     extensions::transport_sockets::tls::v3::{
-        CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
-        SpiffeCertValidatorConfig, SubjectAltNameMatcher, TlsCertificate, UpstreamTlsContext,
+        CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, SubjectAltNameMatcher,
+        TlsCertificate, UpstreamTlsContext,
         common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
-        spiffe_cert_validator_config::TrustDomain,
+        downstream_tls_context::SessionTicketKeysType,
         subject_alt_name_matcher::SanType,
     },
 };
@@ -39,6 +39,8 @@ pub(super) fn downstream(of: &ListenerTls, protocol: &Protocol) -> TransportSock
         } else {
             None
         },
+        session_ticket_keys_type: (!of.tickets)
+            .then_some(SessionTicketKeysType::DisableStatelessSessionResumption(true)),
         ..DownstreamTlsContext::default()
     };
     socket(xds::any(xds::DOWNSTREAM_TLS, &context))
@@ -115,38 +117,12 @@ fn validation(trust: &Trust, expect: &[Expect]) -> ValidationContextType {
     }
 }
 
-/// One bundle is a trusted CA. Trust domains, and further bundles, are the SPIFFE validator's: each domain with each
-/// bundle, and no name where any domain counts.
 fn by_files(trust: &Roots, expect: Vec<SubjectAltNameMatcher>) -> ValidationContextType {
-    let mut context = CertificateValidationContext {
+    let form = xds::Trust::of_files(&trust.files, &trust.domains, trust.crl.as_deref()).write();
+    ValidationContextType::ValidationContext(CertificateValidationContext {
         match_typed_subject_alt_names: expect,
-        crl: trust.crl.as_deref().map(file),
-        ..CertificateValidationContext::default()
-    };
-    match (&trust.files[..], &trust.domains[..]) {
-        ([one], []) => context.trusted_ca = Some(file(one)),
-        (roots, domains) => {
-            let any = [String::new()];
-            let domains = if domains.is_empty() { &any } else { domains };
-            let bundles = |name: &String| {
-                let domain = |root: &String| TrustDomain {
-                    name: name.clone(),
-                    trust_bundle: Some(file(root)),
-                    ..TrustDomain::default()
-                };
-                roots.iter().map(domain).collect::<Vec<_>>()
-            };
-            let config = SpiffeCertValidatorConfig {
-                trust_domains: domains.iter().flat_map(bundles).collect(),
-                ..SpiffeCertValidatorConfig::default()
-            };
-            context.custom_validator_config = Some(TypedExtensionConfig {
-                name: "envoy.tls.cert_validator.spiffe".to_owned(),
-                typed_config: Some(xds::any(xds::SPIFFE_VALIDATOR, &config)),
-            });
-        }
-    }
-    ValidationContextType::ValidationContext(context)
+        ..form
+    })
 }
 
 fn expected(of: &Expect) -> SubjectAltNameMatcher {

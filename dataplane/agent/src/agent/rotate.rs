@@ -2,7 +2,7 @@
 //! handshakes use the new plan. What is refused leaves in force what was, and is tried again.
 
 use super::Agent;
-use crate::files::{Contents, Look, Tried};
+use crate::files::{Contents, Glance, Look, Tried};
 use crate::tell::tell;
 use crate::world::now_s;
 use plan::{CertificateKind, Plan, Transport};
@@ -29,9 +29,22 @@ pub(super) struct Warnings {
 }
 
 impl Agent {
-    /// Looks at the files of the configuration; what has changed makes another plan.
+    /// Sends somebody to look at the files of the configuration.
     pub(super) fn look_at_files(&mut self) {
-        match self.around.files.look() {
+        if !self.looking.is_under_way() {
+            let glance = self.around.files.glance();
+            self.looking.begin(|| glance.cast());
+        }
+        if self.looking.is_slow() {
+            tell(
+                "the files of the configuration cannot be looked at: their disk does not answer; what is in force stays",
+            );
+        }
+    }
+
+    /// What has changed makes another plan.
+    pub(super) fn files_seen(&mut self, glance: Glance) {
+        match self.around.files.look(glance) {
             Look::Nothing => {}
             Look::Restored => tell("certificates are again as they are in force"),
             Look::Changed => {

@@ -152,7 +152,7 @@ pub(super) fn certificates(state: &State, joined: Option<&Joined>) -> Vec<pb::He
         kind: match certificate.kind {
             CertificateKind::Own => "own".to_owned(),
             CertificateKind::Trust => "trust".to_owned(),
-            CertificateKind::Revocations => "revocations".to_owned(),
+            CertificateKind::Revocations => "crl".to_owned(),
         },
         subject: certificate.subject.to_string(),
         not_after_ms: certificate.not_after_s.saturating_mul(1000),

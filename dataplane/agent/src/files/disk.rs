@@ -14,8 +14,8 @@ const COARSE: Duration = Duration::from_secs(3);
 /// Read permission of the group and of others.
 const READ_BY_OTHERS: u32 = 0o044;
 
-/// A file as it was when it was last read.
-#[derive(Debug)]
+/// A file as it was when it was last read. Cheap to clone.
+#[derive(Clone, Debug)]
 pub(super) struct Seen {
     /// None: it could not be read.
     stamp: Option<Stamp>,

@@ -8,6 +8,8 @@
 //! ```
 //! What is seen may be half of a change: a certificate whose key is written a moment later, or a file that is not whole yet.
 //! So nothing here judges a content: whoever compiles does, and says with [`Files::apply`] what is in force from now on.
+//!
+//! A disk may hang: [`Files::read`] and [`Glance::cast`] are for threads that nobody waits for.
 
 mod disk;
 mod wanted;
@@ -36,6 +38,25 @@ pub(crate) enum Look {
     Changed,
     /// What was refused is gone: the disk has what is in force.
     Restored,
+}
+
+/// The files as they were seen, and are to be seen again.
+#[derive(Debug)]
+pub(crate) struct Glance {
+    seen: BTreeMap<Box<str>, Seen>,
+    uses: BTreeMap<Box<str>, Use>,
+    fresh: bool,
+}
+
+impl Glance {
+    /// Reads again what has changed.
+    pub(crate) fn cast(mut self) -> Glance {
+        for (name, seen) in &mut self.seen {
+            let for_what = self.uses.get(name).copied().unwrap_or_default();
+            self.fresh |= seen.refresh(name, for_what);
+        }
+        self
+    }
 }
 
 /// What came of trying changes.
@@ -90,15 +111,16 @@ impl Files {
         }
     }
 
-    /// To be called once a second: reads again what has changed.
-    pub(crate) fn look(&mut self) -> Look {
-        let mut fresh = false;
-        for (name, seen) in &mut self.seen {
-            let for_what = self.wanted.uses.get(name).copied().unwrap_or_default();
-            fresh |= seen.refresh(name, for_what);
-        }
+    /// A glance at the disk, to be cast elsewhere; [`Files::look`] takes what it showed.
+    pub(crate) fn glance(&self) -> Glance {
+        Glance { seen: self.seen.clone(), uses: self.wanted.uses.clone(), fresh: false }
+    }
+
+    /// Takes what a glance at these files showed; to be called once a second or so.
+    pub(crate) fn look(&mut self, glance: Glance) -> Look {
+        self.seen = glance.seen;
         self.looks += 1;
-        if !fresh && self.looks < RETRY_LOOKS {
+        if !glance.fresh && self.looks < RETRY_LOOKS {
             return Look::Nothing;
         }
         self.looks = 0;
@@ -216,6 +238,11 @@ mod tests {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
 
+    fn look(files: &mut Files) -> Look {
+        let glance = files.glance().cast();
+        files.look(glance)
+    }
+
     fn age(path: &Path, seconds: u64) {
         let file = std::fs::File::options().write(true).open(path).unwrap();
         file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(seconds)).unwrap();
@@ -226,12 +253,12 @@ mod tests {
         let stand = Stand::new();
         stand.write("a", "one");
         let mut files = stand.files(&[&["a"]]);
-        assert_eq!(files.look(), Look::Nothing);
+        assert_eq!(look(&mut files), Look::Nothing);
         stand.write("a", "two");
-        assert_eq!(files.look(), Look::Changed, "a change");
+        assert_eq!(look(&mut files), Look::Changed, "a change");
         assert_eq!(stand.text(files.in_force(), "a"), "one");
         assert_eq!(stand.text(&files.seen(), "a"), "two");
-        assert_eq!(files.look(), Look::Nothing, "it was tried, and has not changed since");
+        assert_eq!(look(&mut files), Look::Nothing, "it was tried, and has not changed since");
         files.apply(files.seen());
         assert_eq!((stand.text(files.in_force(), "a").as_str(), files.changed().count()), ("two", 0));
     }
@@ -244,7 +271,7 @@ mod tests {
         let modified = std::fs::metadata(stand.path("a")).unwrap().modified().unwrap();
         stand.write("a", "two");
         std::fs::File::options().write(true).open(stand.path("a")).unwrap().set_modified(modified).unwrap();
-        assert_eq!(files.look(), Look::Changed);
+        assert_eq!(look(&mut files), Look::Changed);
     }
 
     #[test]
@@ -256,7 +283,7 @@ mod tests {
         }
         let mut files = stand.files(&[&["a"]]);
         std::fs::rename(stand.path("b"), stand.path("a")).unwrap();
-        assert_eq!(files.look(), Look::Changed);
+        assert_eq!(look(&mut files), Look::Changed);
         assert_eq!(stand.text(&files.seen(), "a"), "two");
     }
 
@@ -272,7 +299,7 @@ mod tests {
         link("first");
         let mut files = stand.files(&[&["a"]]);
         link("second");
-        assert_eq!(files.look(), Look::Changed);
+        assert_eq!(look(&mut files), Look::Changed);
         assert_eq!(stand.text(&files.seen(), "a"), "two");
     }
 
@@ -282,7 +309,7 @@ mod tests {
         stand.write("a", "one");
         let mut files = stand.files(&[&["a"]]);
         age(&stand.path("a"), 3600);
-        assert_eq!(files.look(), Look::Nothing);
+        assert_eq!(look(&mut files), Look::Nothing);
     }
 
     #[test]
@@ -291,12 +318,12 @@ mod tests {
         stand.write("a", "one");
         let mut files = stand.files(&[&["a"]]);
         stand.write("a", "two");
-        assert_eq!(files.look(), Look::Changed);
+        assert_eq!(look(&mut files), Look::Changed);
         assert!(files.is_news("it is odd") && !files.is_news("it is odd") && files.is_news("it is even"));
-        let tries = (0..2 * RETRY_LOOKS).filter(|_| files.look() == Look::Changed).count();
+        let tries = (0..2 * RETRY_LOOKS).filter(|_| look(&mut files) == Look::Changed).count();
         assert_eq!(tries, 2);
         stand.write("a", "one");
-        assert_eq!(files.look(), Look::Restored);
+        assert_eq!(look(&mut files), Look::Restored);
         assert!(files.is_news("it is odd"), "another time is another story");
     }
 
@@ -306,12 +333,12 @@ mod tests {
         stand.write("a", "one");
         let mut files = stand.files(&[&["a"]]);
         std::fs::remove_file(stand.path("a")).unwrap();
-        assert_eq!(files.look(), Look::Changed);
+        assert_eq!(look(&mut files), Look::Changed);
         let reason = files.seen()[&stand.name("a")].clone().unwrap_err();
         assert!(reason.starts_with("cannot be read: "), "{reason}");
         assert_eq!(stand.text(files.in_force(), "a"), "one");
         stand.write("a", "one");
-        assert_eq!(files.look(), Look::Nothing, "it is as it was");
+        assert_eq!(look(&mut files), Look::Nothing, "it is as it was");
         assert_eq!(files.changed().count(), 0);
     }
 
@@ -331,11 +358,11 @@ mod tests {
         ["a.pem", "a.key", "b.pem", "b.key"].iter().for_each(|name| stand.write(name, "old"));
         let mut files = stand.files(&[&["a.pem", "a.key"], &["b.pem", "b.key"]]);
         stand.write("a.pem", "new");
-        assert_eq!(files.look(), Look::Changed);
+        assert_eq!(look(&mut files), Look::Changed);
         let tried = files.try_changes(|contents| pairs(&stand, contents));
         assert!(tried.good.is_none() && tried.refused == ["a does not fit"]);
         stand.write("a.key", "new");
-        assert_eq!(files.look(), Look::Changed);
+        assert_eq!(look(&mut files), Look::Changed);
         let tried = files.try_changes(|contents| pairs(&stand, contents));
         assert!(tried.refused.is_empty());
         files.apply(tried.good.unwrap().0);
@@ -348,7 +375,7 @@ mod tests {
         ["a.pem", "a.key", "b.pem", "b.key"].iter().for_each(|name| stand.write(name, "old"));
         let mut files = stand.files(&[&["a.pem", "a.key"], &["b.pem", "b.key"]]);
         ["a.pem", "b.pem", "b.key"].iter().for_each(|name| stand.write(name, "new"));
-        assert_eq!(files.look(), Look::Changed);
+        assert_eq!(look(&mut files), Look::Changed);
         let tried = files.try_changes(|contents| pairs(&stand, contents));
         assert_eq!(tried.refused, ["a does not fit"]);
         files.apply(tried.good.unwrap().0);

@@ -5,8 +5,7 @@ use api::envoy_types::pb::envoy::config::core::v3::{DataSource, TransportSocket,
 use api::envoy_types::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
 use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
-    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SpiffeCertValidatorConfig, TlsCertificate,
-    UpstreamTlsContext, secret,
+    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, TlsCertificate, UpstreamTlsContext, secret,
 };
 use api::{Resources, xds};
 use std::collections::BTreeMap;
@@ -78,13 +77,9 @@ impl Wanted {
     }
 
     fn trust(&mut self, context: &CertificateValidationContext) {
-        let validator = context.custom_validator_config.as_ref().and_then(|config| config.typed_config.as_ref());
-        let validator = validator.and_then(|config| xds::decode(config, xds::SPIFFE_VALIDATOR).ok());
-        let SpiffeCertValidatorConfig { trust_domains, .. } = validator.unwrap_or_default();
-        let bundles = trust_domains.iter().filter_map(|domain| file(domain.trust_bundle.as_ref()));
-        let root = file(context.trusted_ca.as_ref());
-        let list = file(context.crl.as_ref());
-        self.group(bundles.chain(root).chain(list).map(|name| (name, Use::Trust)));
+        let Ok(Some(trust)) = xds::Trust::take(&mut context.clone()) else { return };
+        let files = trust.roots.iter().chain(&trust.crl).filter_map(|source| file(Some(source)));
+        self.group(files.map(|name| (name, Use::Trust)));
     }
 
     fn group<'a>(&mut self, files: impl Iterator<Item = (&'a str, Use)>) {

@@ -138,12 +138,8 @@ pub(super) fn seen<'a>(head: &'a Head, bytes: &'a [u8], path: &'a [u8], client: 
 /// certificate for two hosts' may send both on one connection (RFC 9110 section 7.4).
 fn is_misdirected(current: &Current, listener: ListenerId, client: &Client, authority: &[u8]) -> bool {
     let Some(name) = client.stream.peer().and_then(|peer| peer.sni.as_deref()) else { return false };
-    match current.plan.listener(listener).transport.server() {
-        Some(server) if server.certificates() > 1 => {
-            server.certificate_for(name.as_bytes()) != server.certificate_for(authority)
-        }
-        _ => false,
-    }
+    let server = current.plan.listener(listener).transport.server();
+    server.is_some_and(|server| !server.is_certificate_for(name, authority))
 }
 
 /// What is noted: for the log the whole target, otherwise the id alone.
@@ -271,7 +267,7 @@ impl Lines<'_> {
         };
         out.extend_from_slice(b"x-forwarded-client-cert: ");
         let listener = self.request.current.plan.listener(self.request.listener);
-        let own = listener.transport.server().and_then(|server| server.certificate(peer.certificate));
+        let own = listener.transport.server().map(|server| server.certificate_for(peer.sni.as_deref()));
         if let Some(own) = own.and_then(|own| own.identity().ok()) {
             out.extend_from_slice(b"By=");
             out.extend_from_slice(own.as_str().as_bytes());

@@ -53,8 +53,9 @@ impl Stream {
 
     /// After a handshake; `rest` is what arrived behind it.
     fn secure(socket: Socket, mut session: Session, rest: Option<Buf>) -> Stream {
-        let peer = session.take_peer();
-        let identity = peer.identity.as_ref().map(|identity| Rc::from(identity.as_str()));
+        let mut peer = session.take_peer();
+        // Kept once: as text that the log may hold on to.
+        let identity = peer.identity.take().map(|identity| Rc::from(identity.as_str()));
         let state = RefCell::new(State { session, incoming: Incoming::new(rest), outgoing: Outgoing::default() });
         Stream { socket, tls: Some(Box::new(Tls { peer, identity, state })) }
     }

@@ -9,10 +9,11 @@ use api::envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSp
 use api::envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use api::envoy_types::pb::envoy::config::core::v3::{DataSource, TransportSocket, transport_socket};
 use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
+use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::downstream_tls_context::SessionTicketKeysType;
 use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
 use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
-    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, SpiffeCertValidatorConfig,
-    SubjectAltNameMatcher, TlsCertificate, UpstreamTlsContext, secret,
+    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, SubjectAltNameMatcher,
+    TlsCertificate, UpstreamTlsContext, secret,
 };
 use api::envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use api::envoy_types::pb::google::protobuf::BoolValue;
@@ -28,6 +29,9 @@ pub(super) fn server(work: &mut Work<'_>, place: &Place, socket: TransportSocket
     let mut rest: DownstreamTlsContext = unpacked(work, place, socket, xds::DOWNSTREAM_TLS)?;
     let required = rest.require_client_certificate.take() == Some(BoolValue { value: true });
     let mut common = rest.common_tls_context.take().unwrap_or_default();
+    let is_off =
+        |keys: &mut SessionTicketKeysType| matches!(keys, SessionTicketKeysType::DisableStatelessSessionResumption(_));
+    let off = rest.session_ticket_keys_type.take_if(is_off);
     work.refuse_rest(place, &rest);
     let place = place.field("common_tls_context");
     let certificates = certificates(work, &place, &mut common);
@@ -42,7 +46,8 @@ pub(super) fn server(work: &mut Work<'_>, place: &Place, socket: TransportSocket
     if work.rejections.len() > before {
         return None;
     }
-    let (tickets, clock) = (work.world.tickets.clone(), work.world.clock.clone());
+    let no_tickets = off == Some(SessionTicketKeysType::DisableStatelessSessionResumption(true));
+    let (tickets, clock) = (work.world.tickets.clone().filter(|_| !no_tickets), work.world.clock.clone());
     let server = Server::new(ServerSettings { certificates, clients, trust, expect, alpn, tickets, clock });
     server.map_err(|reason| work.refuse(&place, reason)).ok()
 }
@@ -234,28 +239,16 @@ fn names(work: &mut Work<'_>, place: &Place, mut rest: CertificateValidationCont
 }
 
 fn trust(work: &mut Work<'_>, place: &Place, rest: &mut CertificateValidationContext) -> Option<Trust> {
-    let (mut roots, mut domains) = (Vec::new(), Vec::new());
-    if let Some(source) = rest.trusted_ca.take() {
+    let read = xds::Trust::take(rest).map_err(|reason| work.refuse(place, reason)).ok()?;
+    let Some(xds::Trust { roots: sources, domains, crl }) = read else {
+        work.refuse(&place.field("trusted_ca"), "must be given");
+        return None;
+    };
+    let mut roots = Vec::new();
+    for source in sources {
         roots.push(data(work, &place.field("trusted_ca"), Some(source))?);
     }
-    if let Some(validator) = rest.custom_validator_config.take() {
-        let place = place.field("custom_validator_config");
-        let config = validator.typed_config.unwrap_or_default();
-        let config: Result<SpiffeCertValidatorConfig, String> = xds::decode(&config, xds::SPIFFE_VALIDATOR);
-        let mut config = config.map_err(|error| work.refuse(&place, error)).ok()?;
-        for (index, domain) in take(&mut config.trust_domains).into_iter().enumerate() {
-            let place = place.element("trust_domains", index);
-            roots.push(data(work, &place.field("trust_bundle"), domain.trust_bundle)?);
-            if !domain.workload_trust_domain.is_empty() {
-                work.refuse(&place.field("workload_trust_domain"), "is not supported");
-            }
-            if !domain.name.is_empty() && !domains.contains(&domain.name) {
-                domains.push(domain.name);
-            }
-        }
-        work.refuse_rest(&place, &config);
-    }
-    let list = match rest.crl.take() {
+    let list = match crl {
         Some(source) => Some(data(work, &place.field("crl"), Some(source))?),
         None => None,
     };

@@ -54,23 +54,43 @@ impl Condition {
     ///
     /// A field may stand there several times, and whoever takes the request may read any of the lines, or all as one.
     /// So a rule that lets pass must hold of every reading, and a rule that refuses holds when it does of any.
+    #[inline(always)]
     pub(crate) fn holds(&self, list: ListKind, plan: &Plan, asked: &mut Asked<'_>, scratch: &mut Scratch) -> bool {
-        let test =
-            |test: &Test, value: &[u8], scratch: &mut Scratch| test.holds(value, &plan.regexes, &mut scratch.caches);
+        // As a rule, a rule is a few plain words: they are looked at here, without a call for each.
+        let words = match self {
+            Condition::All(words) => words,
+            word => std::slice::from_ref(word),
+        };
         let request = asked.request;
+        for word in words {
+            let holds = match word {
+                Condition::Any => true,
+                Condition::Methods(methods) => methods.matches(request),
+                Condition::Path(path) => path.holds(request.path, &plan.regexes, &mut scratch.caches),
+                Condition::Identity(identity) => request
+                    .peer
+                    .identity
+                    .is_some_and(|value| identity.holds(value.as_bytes(), &plan.regexes, &mut scratch.caches)),
+                Condition::Source(networks) => asked.source().is_some_and(|address| networks.allows(address)),
+                Condition::Peer(networks) => request.peer.direct.is_some_and(|address| networks.allows(address)),
+                composed => composed.holds_composed(list, plan, asked, scratch),
+            };
+            if !holds {
+                return false;
+            }
+        }
+        true
+    }
+
+    #[inline(never)]
+    fn holds_composed(&self, list: ListKind, plan: &Plan, asked: &mut Asked<'_>, scratch: &mut Scratch) -> bool {
         match self {
-            Condition::Any => true,
-            Condition::All(all) => all.iter().all(|one| one.holds(list, plan, asked, scratch)),
             Condition::One(any) => any.iter().any(|one| one.holds(list, plan, asked, scratch)),
             Condition::Not(inner) => !inner.holds(list.opposite(), plan, asked, scratch),
-            Condition::Methods(methods) => methods.matches(request),
-            Condition::Path(path) => test(path, request.path, scratch),
-            Condition::Field(field) => field.holds_of_lines(list == ListKind::Allow, request, &plan.regexes, scratch),
-            Condition::Identity(identity) => {
-                request.peer.identity.is_some_and(|value| test(identity, value.as_bytes(), scratch))
+            Condition::Field(field) => {
+                field.holds_of_lines(list == ListKind::Allow, asked.request, &plan.regexes, scratch)
             }
-            Condition::Source(networks) => asked.source().is_some_and(|address| networks.allows(address)),
-            Condition::Peer(networks) => request.peer.direct.is_some_and(|address| networks.allows(address)),
+            plain => plain.holds(list, plan, asked, scratch),
         }
     }
 
@@ -111,17 +131,48 @@ impl Condition {
         if conditions.iter().any(|one| matches!(one, Condition::Any)) {
             return Condition::Any;
         }
-        let mut flat = Vec::new();
+        let (mut flat, mut methods) = (Vec::new(), None::<Methods>);
         for condition in conditions {
             match condition {
                 Condition::One(inner) => flat.extend(inner),
                 other => flat.push(other),
             }
         }
+        flat.retain(|one| match one {
+            Condition::Methods(more) => {
+                methods.get_or_insert_default().add(more);
+                false
+            }
+            _ => true,
+        });
+        flat.extend(methods.map(Condition::Methods));
         flat.sort_by_key(Condition::cost);
         match flat.len() {
             1 => flat.remove(0),
             _ => Condition::One(flat.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::h1::head::Method;
+
+    #[test]
+    fn methods_of_which_one_is_wanted_are_looked_at_at_once() {
+        let of = |name: &str| Condition::Methods(Methods::of([name].into_iter()));
+        let one = Condition::one(vec![of("GET"), Condition::one(vec![of("POST"), of("BREW")])]);
+        let Condition::Methods(methods) = one else { panic!("{one:?}") };
+        let peer = crate::Peer::default();
+        let matches = |method: Method, name: &str| {
+            let request = Request { method, method_bytes: name.as_bytes(), ..Request::of_bytes(&peer) };
+            methods.matches(&request)
+        };
+        let known = [(Method::Get, "GET"), (Method::Post, "POST"), (Method::Put, "PUT"), (Method::Other, "BREW")];
+        assert_eq!(known.map(|(method, name)| matches(method, name)), [true, true, false, true]);
+        assert!(!matches(Method::Other, "STEEP"));
+        let mixed = Condition::one(vec![of("GET"), Condition::Peer(Networks::default()), of("PUT")]);
+        assert!(matches!(&mixed, Condition::One(two) if two.len() == 2), "{mixed:?}");
     }
 }

@@ -106,8 +106,14 @@ pub(crate) fn judge(plan: &Plan, lists: &[ListId], asked: &mut Asked<'_>, scratc
     let mut verdict = Verdict { permit: None, rule: None, dry_run: None };
     for id in lists {
         let list = &plan.lists[id.0 as usize];
-        let mut holds = |rule: &&Rule| rule.when.holds(list.kind, plan, asked, scratch);
-        let enforced = list.rules.iter().filter(|rule| rule.enforced).find(&mut holds);
+        // The loop that most of policy's time goes to: without a call for each rule.
+        let mut enforced = None;
+        for rule in &list.rules {
+            if rule.enforced && rule.when.holds(list.kind, plan, asked, scratch) {
+                enforced = Some(rule);
+                break;
+            }
+        }
         match (list.kind, enforced) {
             (ListKind::Deny, Some(rule)) => return Verdict { rule: Some(rule.id), ..verdict },
             (ListKind::Allow, None) if list.enforced => return Verdict { rule: Some(list.nobody), ..verdict },
@@ -115,6 +121,7 @@ pub(crate) fn judge(plan: &Plan, lists: &[ListId], asked: &mut Asked<'_>, scratc
             _ => {}
         }
         if list.tried && verdict.dry_run.is_none() {
+            let holds = |rule: &&Rule| rule.when.holds(list.kind, plan, asked, scratch);
             verdict.dry_run = list.would_refuse(enforced, holds);
         }
     }

@@ -112,19 +112,18 @@ impl Server {
         Ok(Server(Arc::new(Inner { config: Arc::new(config), chooser, trust, clock, digest })))
     }
 
-    /// Which certificate a host gets: an exact name, a wildcard of one label, the first.
-    pub fn certificate_for(&self, host: &[u8]) -> usize {
-        self.0.chooser.choose(host)
+    /// The certificate that is shown to a client that asks for this name: that of the exact name, of a wildcard of one label, the
+    /// first.
+    pub fn certificate_for(&self, name: Option<&str>) -> &Credential {
+        let Chooser { keys, .. } = &*self.0.chooser;
+        &keys[name.map_or(0, |name| self.0.chooser.choose(name.as_bytes()))]
     }
 
-    /// How many certificates there are.
-    pub fn certificates(&self) -> usize {
-        self.0.chooser.keys.len()
-    }
-
-    /// The certificate of a number that [`Server::certificate_for`] gave.
-    pub fn certificate(&self, number: usize) -> Option<&Credential> {
-        self.0.chooser.keys.get(number)
+    /// Whether a host has the certificate that is shown to a client that asks for this name.
+    pub fn is_certificate_for(&self, name: &str, host: &[u8]) -> bool {
+        let chooser = &self.0.chooser;
+        // One that asks for the host itself, as nearly all do, is not looked up.
+        chooser.keys.len() < 2 || name.as_bytes() == host || chooser.choose(name.as_bytes()) == chooser.choose(host)
     }
 
     /// SHA-256 over all settings.

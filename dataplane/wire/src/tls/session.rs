@@ -33,7 +33,6 @@ struct Begun {
     shaking: Shaking,
     trust: Option<Trust>,
     clock: Clock,
-    server: Option<Server>,
 }
 
 /// What the handshake said about the other end.
@@ -45,8 +44,6 @@ pub struct Peer {
     pub fingerprint: Option<[u8; 32]>,
     /// The name that the client asked for.
     pub sni: Option<Box<str>>,
-    /// Which of the server's certificates that name got.
-    pub certificate: usize,
     /// The application protocol.
     pub alpn: Option<Box<[u8]>>,
     /// `TLSv1.3` or `TLSv1.2`.
@@ -105,7 +102,6 @@ impl Session {
             shaking: Shaking::new(Engine::Server(connection), Aside::default()),
             trust: server.trust().cloned(),
             clock: server.clock().clone(),
-            server: Some(server.clone()),
         }))
     }
 
@@ -122,7 +118,6 @@ impl Session {
             shaking: Shaking::new(Engine::Client(connection), aside),
             trust: Some(client.trust().clone()),
             clock: client.clock().clone(),
-            server: None,
         }))
     }
 
@@ -163,16 +158,14 @@ impl Session {
         let State::Shaking(begun) = std::mem::replace(&mut self.state, State::Failed) else {
             return Err(Failure::Other);
         };
-        let Begun { mut shaking, trust, server, .. } = *begun;
+        let Begun { mut shaking, trust, .. } = *begun;
         let sni = shaking.take_asked();
         let common = shaking.common();
         let leaf = common.peer_certificates().and_then(|chain| chain.first());
-        let certificate = sni.as_deref().zip(server).map_or(0, |(sni, server)| server.certificate_for(sni.as_bytes()));
         self.peer = Peer {
             identity: leaf.zip(trust).and_then(|(leaf, trust)| trusted_identity(&trust, leaf).ok()),
             fingerprint: leaf.and_then(|leaf| digest(&SHA256, leaf).as_ref().try_into().ok()),
             sni,
-            certificate,
             alpn: common.alpn_protocol().map(Box::from),
             version: if common.protocol_version() == Some(ProtocolVersion::TLSv1_3) { "TLSv1.3" } else { "TLSv1.2" },
             suite: common.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default(),

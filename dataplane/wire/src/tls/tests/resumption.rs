@@ -193,13 +193,50 @@ fn a_ticket_that_comes_late_is_worth_no_more() {
 }
 
 #[test]
+fn tls12_sessions_resume_against_rustls() {
+    let ca = Ca::new("ca");
+    let (served, shown) = (ca.named(&["a.example"]), ca.identified("spiffe://example.org/a"));
+    let check = |mut mixed: Mixed, resumed: bool| {
+        assert_eq!(mixed.ours.state, HandshakeState::Done);
+        let peer = mixed.ours.session.peer().clone();
+        assert_eq!((peer.version, peer.resumed), ("TLSv1.2", resumed));
+        mixed.talk(b"as before");
+        mixed.talk(&pattern(20_000));
+        peer
+    };
+    for suite in SUITES_12 {
+        // With a client that shows a certificate: it is known again, and asked for none.
+        let server = Server::new(settings(&ca)).unwrap();
+        let remembers = ca.other_client_settings(suite, Some(&shown));
+        for resumed in [false, true, true] {
+            let mixed = Mixed::shake(Session::accept(&server).unwrap(), other_client_of(&remembers));
+            let peer = check(mixed, resumed);
+            assert_eq!(peer.identity.as_ref().map(|id| id.as_str()), Some("spiffe://example.org/a"));
+            assert_eq!(peer.sni.as_deref(), Some("a.example"));
+        }
+        // With servers that remember by session id, and that give tickets (RFC 5077).
+        for tickets in [false, true] {
+            let mut remembers = other_server_settings(suite, &served);
+            if tickets {
+                remembers.ticketer = rustls::crypto::ring::Ticketer::new().unwrap();
+            }
+            let (remembers, client) = (Arc::new(remembers), Client::new(ca.client()).unwrap());
+            for resumed in [false, true, true] {
+                let other = other_server_of(remembers.clone());
+                check(Mixed::shake(Session::connect(&client).unwrap(), other), resumed);
+            }
+        }
+    }
+}
+
+#[test]
 fn certificates_by_name() {
     let ca = Ca::new("ca");
     let mut server = ca.server(&ca.named(&["default.example"]));
     let names: [&[&str]; 3] = [&["a.example", "B.example"], &["*.a.example"], &["x.a.example", "a.example"]];
     server.certificates.extend(names.iter().map(|names| ca.named(names).credential()));
+    let credentials = server.certificates.clone();
     let server = Server::new(server).unwrap();
-    assert_eq!(server.certificates(), 4);
     for (asked, number) in [
         ("default.example", 0),
         // Of two with a name, the first.
@@ -218,9 +255,12 @@ fn certificates_by_name() {
         let pair = shake(&server, &Client::new(client).unwrap());
         pair.assert_done();
         let peer = pair.server.session.peer();
-        assert_eq!(peer.certificate, number, "{asked}");
+        assert_eq!(server.certificate_for(peer.sni.as_deref()).digest(), credentials[number].digest(), "{asked}");
+        for (host, other) in [("default.example", 0), ("a.EXAMPLE:443", 1), ("y.a.example.", 2), ("x.a.example", 3)] {
+            assert_eq!(server.is_certificate_for(asked, host.as_bytes()), number == other, "{asked} {host}");
+        }
         assert_eq!(peer.sni.as_deref().unwrap_or_default(), asked.to_ascii_lowercase());
-        let leaf = server.certificate(number).unwrap().key().cert[0].to_vec();
+        let leaf = credentials[number].key().cert[0].to_vec();
         let print = crypto::digest::digest(&crypto::digest::SHA256, &leaf);
         assert_eq!(pair.client.session.peer().fingerprint.as_ref().map(|print| &print[..]), Some(print.as_ref()));
     }

@@ -169,6 +169,15 @@ impl Ca {
 
     /// rustls' own client, of one suite.
     pub(super) fn other_client(&self, suite: SupportedCipherSuite, shown: Option<&Pems>) -> Connection {
+        other_client_of(&self.other_client_settings(suite, shown))
+    }
+
+    /// What it remembers sessions in.
+    pub(super) fn other_client_settings(
+        &self,
+        suite: SupportedCipherSuite,
+        shown: Option<&Pems>,
+    ) -> Arc<rustls::ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
         let builder = rustls::ClientConfig::builder_with_details(only(suite), Arc::new(Clock::new(NOW_S)))
@@ -180,9 +189,13 @@ impl Ca {
             None => builder.with_no_client_auth(),
         };
         config.enable_secret_extraction = true;
-        let name = ServerName::try_from("a.example").unwrap();
-        rustls::ClientConnection::new(Arc::new(config), name).unwrap().into()
+        Arc::new(config)
     }
+}
+
+pub(super) fn other_client_of(settings: &Arc<rustls::ClientConfig>) -> Connection {
+    let name = ServerName::try_from("a.example").unwrap();
+    rustls::ClientConnection::new(settings.clone(), name).unwrap().into()
 }
 
 fn only(suite: SupportedCipherSuite) -> Arc<CryptoProvider> {
@@ -191,6 +204,14 @@ fn only(suite: SupportedCipherSuite) -> Arc<CryptoProvider> {
 
 /// rustls' own server, of one suite.
 pub(super) fn other_server(suite: SupportedCipherSuite, pems: &Pems) -> Connection {
+    other_server_of(Arc::new(other_server_settings(suite, pems)))
+}
+
+pub(super) fn other_server_of(settings: Arc<rustls::ServerConfig>) -> Connection {
+    rustls::ServerConnection::new(settings).unwrap().into()
+}
+
+pub(super) fn other_server_settings(suite: SupportedCipherSuite, pems: &Pems) -> rustls::ServerConfig {
     let (chain, key) = pems.parts();
     let mut config = rustls::ServerConfig::builder_with_details(only(suite), Arc::new(Clock::new(NOW_S)))
         .with_protocol_versions(&[suite.version()])
@@ -199,7 +220,7 @@ pub(super) fn other_server(suite: SupportedCipherSuite, pems: &Pems) -> Connecti
         .with_single_cert(chain, key)
         .unwrap();
     config.enable_secret_extraction = true;
-    rustls::ServerConnection::new(Arc::new(config)).unwrap().into()
+    config
 }
 
 /// How many of so many bytes arrive at once.
