@@ -59,7 +59,7 @@ fn a_bad_push_changes_nothing_and_says_where_it_is_wrong() {
     for verb in ["check", "plan", "apply"] {
         let said = mesh.control(&[verb, "mesh.yaml"]);
         assert_eq!(said.code, Some(1), "{verb}: {said:?}");
-        let at = "mesh.yaml:17:67: ";
+        let at = "mesh.yaml:16:60: ";
         assert!(said.all().contains(at) && said.all().contains("expect"), "{verb}: {said:?}");
     }
     assert_eq!(mesh.json(&["status"])["version"], 1);
@@ -145,4 +145,31 @@ fn the_daemon_dies_and_requests_go_on_then_it_is_back_and_pushes_do() {
     mesh.push(&shop.document("nobody"));
     assert_eq!(shop.status(), Some(403));
     drop((cart, web));
+}
+
+#[test]
+fn a_push_on_trial_goes_on_by_itself_or_is_ended() {
+    let shop = Shop::new();
+    let (mesh, _cart, _web) = shop.open();
+    for wrong in [&["--canary", "100%"][..], &["--canary", "10"], &["--watch", "5s"]] {
+        assert_eq!(mesh.control(&[&["apply", "mesh.yaml"], wrong].concat()).code, Some(64), "{wrong:?}");
+    }
+    let apply = ["apply", "mesh.yaml", "--canary", "50%", "--watch"];
+    mesh.write(&shop.document("web").replace("name: app, to", "name: tried, to"));
+    let good = mesh.control(&[&apply[..], &["1s", "--abort-on", "errors>5%"]].concat());
+    assert_eq!(good.code, Some(0), "{good:?}");
+    assert!(good.out.contains("on trial") && good.out.contains("in force, after its trial"), "{good:?}");
+
+    mesh.write(&shop.document("nobody"));
+    std::thread::scope(|scope| {
+        let trial = scope.spawn(|| mesh.control(&[&apply[..], &["10m"]].concat()));
+        eventually("it is on trial", || mesh.done(&["status"]).contains("on trial: version 3 by `admin`"));
+        eventually("cart's proxy has it", || shop.status() == Some(403));
+        mesh.done(&["rollback", "2"]);
+        let ended = trial.join().unwrap();
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.out.contains("an operator ended it"), "{ended:?}");
+    });
+    eventually("cart's proxy has what is in force", || shop.status() == Some(200));
+    assert_eq!(mesh.json(&["status"])["version"], 2);
 }

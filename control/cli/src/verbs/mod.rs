@@ -133,3 +133,36 @@ fn done(common: &Common, done: api::pb::Done) -> Result<Exit, Failure> {
     crate::show::answer(common.output, &done, |done| format!("{}\n", crate::show::clean(&done.line)))?;
     Ok(Exit::Done)
 }
+
+/// `90s`, `30m`, `24h`, `7d`
+fn seconds(text: &str) -> Result<u32, String> {
+    let wrong = || "write a number and s, m, h or d: 30m".to_owned();
+    let (number, unit) = text.split_at(text.len() - text.chars().next_back().map_or(0, char::len_utf8));
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = number.parse().map_err(|_| wrong())?;
+    match number.checked_mul(unit) {
+        Some(0) => Err("0 is no time".to_owned()),
+        Some(seconds) => Ok(seconds),
+        None => Err("that is too long".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_a_number_and_a_unit() {
+        assert_eq!(seconds("90s"), Ok(90));
+        assert_eq!(seconds("7d"), Ok(604_800));
+        for wrong in ["", "5", "m", "0h", "-1h", "1.5h", "1w", "5µ", "99999999d"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+}
