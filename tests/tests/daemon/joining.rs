@@ -165,10 +165,23 @@ fn while_renewal_fails_the_old_one_stays_and_when_it_has_expired_what_needs_it_r
 #[test]
 fn without_a_token_or_with_a_bad_one_check_and_run_say_so() {
     let section = "daemon: { addresses: ['127.0.0.1:1'], state: $dir/state }\n";
-    let output = check(&section.replace("$dir", "/nonexistent"));
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(told.contains("this proxy has not joined yet, and there is no token"), "{told}");
+    let proxy = ringway_tests::Run::new(section).start_unready();
+    proxy.printed("this proxy has not joined yet, and there is no token: make one with `ringwayctl token create`");
+    let told = |text: &str| {
+        let output = check(text);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("join");
+    let with_token = format!("daemon: {{ token: {}, state: /nonexistent/state }}\n", token.display());
+    assert_eq!(told(&with_token), (Some(0), String::new()), "one that is not there may come yet");
+    std::fs::write(&token, "rw1.nonsense").unwrap();
+    let (code, text) = told(&with_token);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("the token is cut off or changed"), "{text}");
+    let (code, text) = told(&format!("daemon: {{ state: {} }}\n", token.display()));
+    assert_eq!(code, Some(1));
+    assert!(text.contains("is no folder"), "{text}");
     let run = ringway_tests::Run::new(&section.replace(", state", ", token: $dir/join, state"));
     let proxy = run.file_of("join", "rw1.nonsense").start_unready();
     proxy.printed("the token is cut off or changed");

@@ -184,7 +184,8 @@ fn the_page_of_the_language_is_right_about_files_errors_and_metrics() {
     let page = fs::read_to_string(workspace().join("deploy/CONFIGURATION.md")).unwrap();
     let blocks: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(blocks.len() >= 2);
-    for block in blocks {
+    // A mesh's document is the daemon's; `house` has it checked.
+    for block in blocks.into_iter().filter(|block| !block.starts_with("trust-domain:")) {
         let output = check(block);
         assert!(output.status.success(), "{}\n{block}", String::from_utf8_lossy(&output.stderr));
     }

@@ -28,6 +28,7 @@ use crate::exit::{Exit, Failure};
 use clap::Subcommand;
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
@@ -134,23 +135,12 @@ fn done(common: &Common, done: api::pb::Done) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// `90s`, `30m`, `24h`, `7d`
-fn seconds(text: &str) -> Result<u32, String> {
-    let wrong = || "write a number and s, m, h or d: 30m".to_owned();
-    let (number, unit) = text.split_at(text.len() - text.chars().next_back().map_or(0, char::len_utf8));
-    let unit = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return Err(wrong()),
-    };
-    let number: u32 = number.parse().map_err(|_| wrong())?;
-    match number.checked_mul(unit) {
-        Some(0) => Err("0 is no time".to_owned()),
-        Some(seconds) => Ok(seconds),
-        None => Err("that is too long".to_owned()),
-    }
+/// `250ms`, `30s`, `5m`, `24h`, `7d`; up to 49 days.
+fn time(text: &str) -> Result<Duration, String> {
+    let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+    let of = |(unit, ms): (&str, u32)| text.strip_suffix(unit)?.parse::<u32>().ok()?.checked_mul(ms);
+    let found = units.into_iter().find_map(of).filter(|ms| *ms > 0);
+    found.map(|ms| Duration::from_millis(ms.into())).ok_or_else(|| "a time is a number and its unit, as 30s".to_owned())
 }
 
 #[cfg(test)]
@@ -159,10 +149,11 @@ mod tests {
 
     #[test]
     fn times_are_a_number_and_a_unit() {
-        assert_eq!(seconds("90s"), Ok(90));
-        assert_eq!(seconds("7d"), Ok(604_800));
-        for wrong in ["", "5", "m", "0h", "-1h", "1.5h", "1w", "5µ", "99999999d"] {
-            assert!(seconds(wrong).is_err(), "{wrong}");
+        let ms = |text: &str| time(text).map(|time| time.as_millis());
+        let read = [ms("250ms"), ms("30s"), ms("5m"), ms("1h"), ms("7d")];
+        assert_eq!(read, [Ok(250), Ok(30_000), Ok(300_000), Ok(3_600_000), Ok(604_800_000)]);
+        for wrong in ["", "30", "s", "0s", "-1s", "1.5h", "1w", "5µ", "5000000000ms", "2000h"] {
+            assert!(time(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::exit::{Exit, Failure};
 use crate::show::{self, Format};
 use api::pb::{CreateTokenRequest, ListTokensRequest, RevokeTokenRequest, Tokens};
 use clap::Subcommand;
+use std::time::Duration;
 
 #[derive(Subcommand)]
 pub(crate) enum Token {
@@ -18,8 +19,8 @@ pub(crate) enum Token {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         uses: u32,
         /// How long it can be used: 30m, 24h, 7d
-        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = super::seconds)]
-        ttl: u32,
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = super::time)]
+        ttl: Duration,
     },
     /// List tokens, without their texts
     List,
@@ -34,7 +35,8 @@ impl Token {
     pub(super) async fn run(self, common: &Common) -> Result<Exit, Failure> {
         let mut daemon = common.connect().await?;
         match self {
-            Token::Create { group, uses, ttl: ttl_s } => {
+            Token::Create { group, uses, ttl } => {
+                let ttl_s = u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX).max(1);
                 let request = CreateTokenRequest { group, uses, ttl_s };
                 let token = daemon.operator().create_token(request).await.map_err(refusal)?.into_inner();
                 show::answer(common.output, &token, |token| format!("{}\n", token.token))?;

@@ -223,8 +223,8 @@ impl Authority {
         Ok(number)
     }
 
-    /// The daemon's own certificate: a chain and a key, PEM, with these names. The chain ends with the root itself: who
-    /// joins with a token knows the digest of its key alone.
+    /// The daemon's own certificate: a chain and a key, PEM, with these names. The chain has the root too: who joins knows
+    /// no more of it than the digest of its key.
     ///
     /// # Errors
     /// It cannot be made.
@@ -239,7 +239,7 @@ impl Authority {
         let subject = Subject { common_name: "ringwayd", uri: &uri, names, server: true };
         let held = self.held();
         let leaf = held.serving.issue(&key, &subject, LEAF_LIFE, now_ms)?;
-        Ok((leaf.chain + held.roots().serving_pem(), key))
+        Ok((leaf.chain + &held.roots().serving().certificate, key))
     }
 
     /// A leaf of the root that issues now; its record says which roots its holder gets with it.

@@ -37,16 +37,11 @@ impl Roots {
     }
 
     /// The one that the daemon's own leaf chains to.
-    fn serving(&self) -> &Root {
+    pub(super) fn serving(&self) -> &Root {
         match self.stage {
             Stage::Steady | Stage::Trusting | Stage::Issuing => self.oldest(),
             Stage::Serving => self.newest(),
         }
-    }
-
-    /// The root that the daemon's own leaf chains to, PEM.
-    pub(crate) fn serving_pem(&self) -> &str {
-        &self.serving().certificate
     }
 
     pub(crate) fn bundle(&self) -> String {

@@ -224,6 +224,9 @@ pub(super) async fn run(
     Verdict::Bad(bad)
 }
 
+/// By proxy: its epoch, and what it had counted.
+type Seen = HashMap<Arc<str>, (u64, Counts)>;
+
 struct Trial<'t> {
     daemon: &'t Daemon,
     canary: &'t Canary,
@@ -243,7 +246,7 @@ impl Trial<'_> {
     async fn watch(&self) -> Vec<String> {
         let begun = Instant::now();
         let mut absent: HashMap<String, Instant> = HashMap::new();
-        let mut from: Option<(Instant, HashMap<Arc<str>, (u64, Counts)>)> = None;
+        let mut from: Option<(Instant, Seen)> = None;
         let mut told: Option<Instant> = None;
         loop {
             if *self.stopped.borrow() {
@@ -308,7 +311,7 @@ impl Trial<'_> {
     }
 
     /// What those on trial counted since, and the rest of their groups.
-    fn counted(&self, before: &HashMap<Arc<str>, (u64, Counts)>) -> (Counts, Counts) {
+    fn counted(&self, before: &Seen) -> (Counts, Counts) {
         let (mut trial, mut rest) = (Counts::default(), Counts::default());
         let members = self.daemon.fleet.members();
         for (proxy, (epoch, counts)) in self.daemon.fleet.telemetry().of_proxies() {

@@ -2,7 +2,9 @@
 //! work with is kept on disk.
 
 use super::{Agent, RESOLVE, Refused, addresses, refused};
-use crate::daemon::{Folder, Joined, Judged, Kind, Link, News, Shelf, Standing, Start, Update, applied, generation};
+use crate::daemon::{
+    Folder, Joined, Judged, Kind, Link, News, Shelf, Standing, Start, Update, applied, generation, rejected,
+};
 use crate::difference;
 use crate::files::{Contents, Files, Wanted};
 use crate::sockets::Binding;
@@ -334,8 +336,9 @@ impl Agent {
     /// Tells reports what is refused and what was not understood.
     fn tell_standing(&self) {
         let Some(daemon) = &self.daemon else { return };
-        let rejected = daemon.shelf.refused().map(|(one, version)| crate::daemon::rejected(one, version.to_owned()));
-        let rejected: Vec<_> = rejected.collect();
+        let refused = daemon.shelf.refused().map(|(one, version)| rejected(one, version.to_owned()));
+        let waiting = daemon.shelf.waiting().map(|(one, version)| rejected(&one, version.to_owned()));
+        let rejected: Vec<_> = refused.chain(waiting).collect();
         let ignored = daemon.shelf.ignored().map(str::to_owned).chain(self.plan.ignored.iter().cloned()).collect();
         daemon.standing.tell(|told| (told.rejected, told.ignored) = (rejected, ignored));
     }
@@ -394,9 +397,16 @@ impl Agent {
         if turned && !daemon.valid {
             tell("the certificate has expired: what needs it refuses from now on");
         }
+        let waits = daemon.shelf.second();
+        if waits {
+            let waiting: Vec<Rejection> = daemon.shelf.waiting().map(|(one, _)| one).collect();
+            waiting.iter().take(MOST_TOLD).for_each(tell);
+        }
         if turned || (daemon.seconds >= AGAIN_S && daemon.shelf.may_improve()) {
             daemon.seconds = 0;
             self.try_again().await;
+        } else if waits {
+            self.tell_standing();
         }
         self.keep();
     }

@@ -125,11 +125,6 @@ impl Asking {
     }
 }
 
-/// Whether a proxy with this folder of state has joined.
-pub(super) fn is_there(state: &std::path::Path) -> bool {
-    state.join(CHAIN).exists()
-}
-
 impl Joined {
     fn new(
         chain: Vec<u8>,

@@ -183,8 +183,9 @@ impl Life {
 
     /// Connects, and stays until something breaks.
     async fn attempt(&mut self, address: &str) -> Result<Infallible, String> {
-        let joined = match self.start.joined().filter(|joined| joined.is_valid(now_s())) {
-            Some(joined) => joined,
+        let joined = match self.start.joined() {
+            Some(joined) if joined.is_valid(now_s()) => joined,
+            Some(expired) => self.come_back(address, &expired).await?,
             None => self.join(address).await?,
         };
         let channel = connect(address, &joined).await?;
@@ -238,6 +239,25 @@ impl Life {
         Ok(joined)
     }
 
+    /// After a long absence: a daemon may renew what has expired not long ago; otherwise the proxy joins anew.
+    async fn come_back(&mut self, address: &str, expired: &Joined) -> Result<Joined, String> {
+        let renewed = match connect(address, expired).await {
+            Ok(channel) => renew(&self.start, channel).await,
+            Err(reason) => Err(reason),
+        };
+        match renewed {
+            Ok(renewed) => {
+                self.start.use_certificate(&renewed, &self.news).await;
+                Ok(renewed)
+            }
+            Err(reason) => {
+                self.start.standing.not_issued.fetch_add(1, Relaxed);
+                let again = self.join(address).await;
+                again.map_err(|why| format!("the certificate has expired and is not renewed: {reason}; {why}"))
+            }
+        }
+    }
+
     /// Says something, unless it was the last thing said.
     fn say(&mut self, text: String) {
         if self.told != text {
@@ -253,7 +273,7 @@ impl Life {
 /// What is wrong with it.
 pub(crate) fn token(file: Option<&std::path::Path>, has_joined: bool) -> Result<(String, Token), String> {
     let Some(file) = file else {
-        let why = if has_joined { "the certificate has expired" } else { "this proxy has not joined yet" };
+        let why = if has_joined { "this proxy has to join again" } else { "this proxy has not joined yet" };
         return Err(format!(
             "{why}, and there is no token: make one with `ringwayctl token create` and write `daemon: token`"
         ));

@@ -59,11 +59,9 @@ pub(crate) fn check(section: &api::Daemon) -> Result<(), String> {
         }
         _ => {}
     }
-    let has_joined = joined::is_there(state);
-    match &section.token {
-        // A token that was used may be gone.
-        Some(file) if !has_joined => link::token(Some(Path::new(file)), false).map(drop),
-        None if !has_joined => link::token(None, false).map(drop),
+    match section.token.as_deref().map(Path::new) {
+        // One that is not there may come yet, or was used and is gone.
+        Some(file) if file.exists() => link::token(Some(file), false).map(drop),
         _ => Ok(()),
     }
 }

@@ -20,6 +20,9 @@ use std::sync::Arc;
 #[cfg(test)]
 mod tests;
 
+/// After so many seconds, waiting is worth a word: until then what is missing may be on its way.
+const LONG_S: u32 = 2;
+
 /// All resources.
 #[derive(Debug, Default)]
 pub(crate) struct Shelf {
@@ -48,6 +51,8 @@ struct Slot {
     choice: Choice,
     /// It waits for something else.
     waits: bool,
+    /// For so many seconds.
+    waited_s: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -199,21 +204,30 @@ impl Shelf {
         }
     }
 
-    /// Whether all that the chosen one needs is in the trial. A cluster without endpoints answers 503 either way, so only a
-    /// last good one, which has some, is a reason to wait for them.
+    /// Whether all that the chosen one needs is in the trial.
     fn has_needs(&self, slot: &Slot) -> bool {
-        let Some(offer) = slot.chosen() else { return true };
-        let has = |kind: Kind, name: &String| {
+        slot.chosen().is_none_or(|offer| self.missing(slot, offer).next().is_none())
+    }
+
+    /// What one needs that the trial does not have, in words. A cluster without endpoints answers 503 either way, so only a
+    /// last good one, which has some, is a reason to wait for them.
+    fn missing<'a>(&'a self, slot: &'a Slot, offer: &'a Offer) -> impl Iterator<Item = String> + 'a {
+        let has = |kind: Kind, name: &str| {
             self.slots.get(&kind).and_then(|slots| slots.get(name)).is_some_and(|slot| slot.chosen().is_some())
         };
         let is_first = slot.good.as_ref().is_none_or(|good| good.packed == offer.packed);
-        let endpoints = |name: &String| {
-            is_first || has(Kind::Endpoints, name) || self.absent.contains(&(Kind::Endpoints, name.clone()))
-        };
-        offer.needs.routes.iter().all(|name| has(Kind::Route, name))
-            && offer.needs.secrets.iter().all(|name| has(Kind::Secret, name))
-            && offer.needs.endpoints.iter().all(endpoints)
-            && (self.identity || !offer.needs.identity)
+        let is_absent = |name: &String| self.absent.contains(&(Kind::Endpoints, name.clone()));
+        let needs = &offer.needs;
+        let routes = needs.routes.iter().filter(move |name| !has(Kind::Route, name));
+        let secrets = needs.secrets.iter().filter(move |name| !has(Kind::Secret, name));
+        let endpoints = needs.endpoints.iter();
+        let endpoints = endpoints.filter(move |name| !is_first && !has(Kind::Endpoints, name) && !is_absent(name));
+        let own = (needs.identity && !self.identity).then(|| "a certificate of the proxy's own".to_owned());
+        routes
+            .map(|name| format!("routes {name}"))
+            .chain(secrets.map(|name| format!("secret {name}")))
+            .chain(endpoints.map(|name| format!("endpoints {name}")))
+            .chain(own)
     }
 
     /// The trial's resources, with what belongs to the process, and our own secrets, from `base`.
@@ -299,6 +313,9 @@ impl Shelf {
             if slot.in_force.is_some() {
                 slot.good.clone_from(&slot.in_force);
             }
+            if !slot.waits {
+                slot.waited_s = 0;
+            }
         }
         let wanted = self.wanted();
         let is_wanted = |kind: &Kind, name: &String| wanted.get(kind).is_some_and(|names| names.contains(name));
@@ -342,6 +359,28 @@ impl Shelf {
     pub(crate) fn refused(&self) -> impl Iterator<Item = (&Rejection, &str)> {
         let slots = self.slots.values().flat_map(BTreeMap::values);
         slots.flat_map(|slot| slot.refused.iter().map(|rejection| (rejection, &*slot.refused_version)))
+    }
+
+    /// A second has passed. True: something waits for long by now.
+    pub(crate) fn second(&mut self) -> bool {
+        let waiting = self.slots.values_mut().flat_map(BTreeMap::values_mut).filter(|slot| slot.waits);
+        waiting.fold(false, |any, slot| {
+            slot.waited_s += 1;
+            any | (slot.waited_s == LONG_S)
+        })
+    }
+
+    /// What waits for long, with its version: nobody refuses it, but people should know why it is not in force.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = (Rejection, &str)> {
+        let slots =
+            [Kind::Cluster, Kind::Listener].into_iter().flat_map(|kind| self.of(kind).map(move |slot| (kind, slot)));
+        let long = slots.filter(|(_, (_, slot))| slot.waits && slot.waited_s >= LONG_S);
+        long.filter_map(|(kind, (name, slot))| {
+            let offer = slot.offered.as_ref()?;
+            let missing: Vec<String> = self.missing(slot, offer).collect();
+            let reason = format!("waits for {}, which is not there yet", missing.join(", "));
+            Some((super::xds::rejection(kind, name, &reason), &*offer.version))
+        })
     }
 
     /// Of these resources, why they are refused.

@@ -109,6 +109,22 @@ fn a_configuration_is_in_force_when_all_of_it_has_come() {
 }
 
 #[test]
+fn who_waits_for_long_is_told_with_what_is_missing() {
+    let mut stand = Stand::default();
+    let all = resources(WEB);
+    stand.take(&update(Kind::Listener, "1", all[&Kind::Listener].clone()));
+    let told = |stand: &Stand| stand.shelf.waiting().map(|(one, at)| format!("{one} ({at})")).collect::<Vec<_>>();
+    assert!(!stand.shelf.second());
+    assert_eq!(told(&stand), [""; 0], "it may be on its way");
+    stand.trial(true);
+    assert!(stand.shelf.second());
+    assert_eq!(told(&stand), ["listener/web: waits for routes web, which is not there yet (1)"]);
+    assert!(!stand.shelf.second(), "once");
+    stand.take(&update(Kind::Route, "1", all[&Kind::Route].clone()));
+    assert_eq!(told(&stand), [""; 0]);
+}
+
+#[test]
 fn a_refused_resource_is_replaced_by_its_last_good_one_and_the_others_are_taken() {
     let mut stand = Stand::default();
     stand.take_all("1", WEB);
