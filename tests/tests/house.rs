@@ -238,9 +238,7 @@ fn the_mesh_and_its_proxy_pass_check() {
     let folder = workspace().join("deploy/mesh");
     mesh(&fs::read_to_string(folder.join("shop.yaml")).unwrap(), "shop.yaml");
     let output = check(&fs::read_to_string(folder.join("proxy.yaml")).unwrap());
-    // Its token is on no machine but the proxy's; all else is right.
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.lines().count() == 1 && told.contains("the token /run/ringway/join: is not there"), "{told}");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
