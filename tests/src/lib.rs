@@ -4,6 +4,7 @@
 //! - [`Origin`] is a web server of a few lines whose every answer the test writes itself.
 //! - [`Client`] writes bytes as told and reads answers strictly.
 //! - [`Metrics`] reads a page of metrics strictly.
+//! - [`Mesh`] starts `ringwayd` and calls `ringwayctl`.
 //! - With the feature `tls`: `certificates` makes good and bad certificates, `tls` has clients and servers of rustls.
 #![forbid(unsafe_code)]
 
@@ -11,6 +12,7 @@
 pub mod certificates;
 mod client;
 pub mod http;
+mod mesh;
 mod metrics;
 pub mod origin;
 pub mod peers;
@@ -25,10 +27,11 @@ mod wait;
 
 pub use client::Client;
 pub use http::{Answer, Head};
+pub use mesh::{Mesh, Said};
 pub use metrics::{Metrics, Sample};
 pub use origin::{Conversation, Origin, Seen, answers, describe, respond};
 pub use ports::{black_hole, free_port};
-pub use program::{build, build_daemon, workspace};
+pub use program::{build, build_control, build_daemon, workspace};
 pub use proxy::{Proxy, Run, check, plain, routes};
 pub use stream::{Layer, Met, Stream};
 pub use wait::{eventually, until};

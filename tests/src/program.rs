@@ -17,22 +17,33 @@ pub fn build() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| match std::env::var_os("RINGWAY_BIN") {
         Some(path) => PathBuf::from(path),
-        None => build_beside_us(),
+        None => build_beside_us(&["ringway"]).join("ringway"),
     })
 }
 
-/// The `ringwayd` program: what `RINGWAYD_BIN` names, or beside `ringway`.
+/// The folder of `ringwayd` and `ringwayctl`: what `RINGWAY_CONTROL` names, or built beside the running program.
+///
+/// # Panics
+/// They do not build.
+pub fn build_control() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| match std::env::var_os("RINGWAY_CONTROL") {
+        Some(path) => PathBuf::from(path),
+        // The proxy too: one call of cargo instead of two.
+        None => build_beside_us(&["ringway", "ringwayd", "ringwayctl"]),
+    })
+}
+
+/// The `ringwayd` program.
 ///
 /// # Panics
 /// It does not build.
 pub fn build_daemon() -> PathBuf {
-    match std::env::var_os("RINGWAYD_BIN") {
-        Some(path) => PathBuf::from(path),
-        None => build().with_file_name("ringwayd"),
-    }
+    build_control().join("ringwayd")
 }
 
-fn build_beside_us() -> PathBuf {
+/// Builds programs into the folder of the running one.
+fn build_beside_us(programs: &[&str]) -> PathBuf {
     let own = std::env::current_exe().expect("own path");
     // target/PROFILE/demo, or target/PROFILE/deps/test-hash.
     let mut folder = own.parent().expect("a folder");
@@ -44,7 +55,9 @@ fn build_beside_us() -> PathBuf {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // All packages and a test: so cargo chooses the features of dependencies as in `cargo test --workspace`, and
     // nothing is compiled twice.
-    command.args(["build", "--workspace", "--bin", "ringway", "--bin", "ringwayd", "--test", "house", "--target-dir"]);
+    command.args(["build", "--workspace", "--test", "house"]);
+    command.args(programs.iter().flat_map(|program| ["--bin", program]));
+    command.arg("--target-dir");
     command.arg(target).current_dir(workspace());
     if is_test {
         command.arg("--quiet");
@@ -53,6 +66,6 @@ fn build_beside_us() -> PathBuf {
         command.arg("--release");
     }
     let status = command.status().expect("cargo runs");
-    assert!(status.success(), "`ringway` does not build");
-    folder.join("ringway")
+    assert!(status.success(), "{programs:?} do not build");
+    folder.to_path_buf()
 }

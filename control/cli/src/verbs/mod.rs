@@ -28,6 +28,7 @@ use crate::exit::{Exit, Failure};
 use clap::Subcommand;
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
@@ -132,4 +133,27 @@ fn document(file: &Path) -> Result<(String, String), Failure> {
 fn done(common: &Common, done: api::pb::Done) -> Result<Exit, Failure> {
     crate::show::answer(common.output, &done, |done| format!("{}\n", crate::show::clean(&done.line)))?;
     Ok(Exit::Done)
+}
+
+/// `250ms`, `30s`, `5m`, `24h`, `7d`; up to 49 days.
+fn time(text: &str) -> Result<Duration, String> {
+    let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+    let of = |(unit, ms): (&str, u32)| text.strip_suffix(unit)?.parse::<u32>().ok()?.checked_mul(ms);
+    let found = units.into_iter().find_map(of).filter(|ms| *ms > 0);
+    found.map(|ms| Duration::from_millis(ms.into())).ok_or_else(|| "a time is a number and its unit, as 30s".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_a_number_and_a_unit() {
+        let ms = |text: &str| time(text).map(|time| time.as_millis());
+        let read = [ms("250ms"), ms("30s"), ms("5m"), ms("1h"), ms("7d")];
+        assert_eq!(read, [Ok(250), Ok(30_000), Ok(300_000), Ok(3_600_000), Ok(604_800_000)]);
+        for wrong in ["", "30", "s", "0s", "-1s", "1.5h", "1w", "5µ", "5000000000ms", "2000h"] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -32,6 +32,9 @@ fn people(status: &StatusAnswer, now_ms: u64) -> String {
         status.proxies.len(),
         show::clean(&status.daemon_version)
     );
+    if !status.canary.is_empty() {
+        text.insert_str(text.len() - 1, &format!("on trial: {}\n", show::clean(&status.canary)));
+    }
     let rows = status.proxies.iter().map(|proxy| {
         let applied = proxy.applied.clone().unwrap_or_default();
         let generation = if applied.generation == 0 { String::new() } else { applied.generation.to_string() };
@@ -101,5 +104,7 @@ p2     cart   host-1  ready, 1 refused, clock 90 s slow  7        3           1 
 p3     edge   -       absent                             -        -           -        -
 ";
         assert_eq!(people(&status, now_ms), wanted);
+        let trial = StatusAnswer { canary: "version 8 on 1 of 2 proxies".to_owned(), ..StatusAnswer::default() };
+        assert!(people(&trial, now_ms).contains("\non trial: version 8 on 1 of 2 proxies\n\n"));
     }
 }
