@@ -6,6 +6,8 @@ use wire::tls::{Client, Failure, HandshakeState, Server, Session};
 
 /// A handshake may hold at most so many bytes that wait for more: chains of certificates are long, but not longer.
 const HANDSHAKE_BYTES: usize = 96 * 1024;
+/// The same of a hello, which anybody may send.
+const HELLO_BYTES: usize = wire::client_hello::MOST_BYTES;
 
 /// Why a handshake came to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,12 +78,14 @@ async fn shake(
     let mut arrived = OutBuf::new();
     arrived.extend_from_slice(input.as_deref().unwrap_or_default());
     drop(input);
+    let mut most = HELLO_BYTES;
     loop {
         let mut out = OutBuf::new();
         session.tick(ring::now());
         let step = session.handshake(&mut arrived, &mut out);
         arrived.drain(..step.consumed);
         if !out.is_empty() {
+            most = HANDSHAKE_BYTES;
             let mut message = Message::new();
             message.out(out);
             let sent = socket.send(&mut message, until_ns).await;
@@ -96,7 +100,7 @@ async fn shake(
                 return Buf::gathered(arrived).map(Some).map_err(|_| Broken::Failed(Failure::Limit));
             }
             HandshakeState::Failed(failure) => return Err(Broken::Failed(failure)),
-            HandshakeState::More if arrived.len() > HANDSHAKE_BYTES => return Err(Broken::Failed(Failure::TooLarge)),
+            HandshakeState::More if arrived.len() > most => return Err(Broken::Failed(Failure::TooLarge)),
             HandshakeState::More => {}
         }
         let buf = socket.recv(until_ns).await.map_err(Broken::Lost)?.ok_or(Broken::Lost(Error::Reset))?;

@@ -21,10 +21,14 @@ pub(super) const APPLICATION_DATA: u8 = 23;
 pub(super) const MOST: usize = 16_384;
 pub(super) const HEADER: usize = 5;
 pub(super) const TAG: usize = 16;
-/// Records that one key seals, at most: AES-GCM's limit is 2^24.5 (RFC 8446 section 5.5).
+/// Records that one key of TLS 1.3 seals, at most: AES-GCM's limit is 2^24.5 of the largest (RFC 8446 section 5.5). Then
+/// there is another key.
 const LIMIT: u64 = 1 << 24;
-/// TLS 1.2 has no new keys for a connection: with ChaCha20-Poly1305, which has no such limit, they go on.
-const LIMIT_CHACHA_12: u64 = 1 << 62;
+/// TLS 1.2 has no other keys for a connection, and its nonces are never used twice: records of AES-GCM that it seals (NIST
+/// SP 800-38D section 8.3).
+const LIMIT_12: u64 = 1 << 32;
+/// No limit: ChaCha20-Poly1305 of TLS 1.2; and whatever is opened, as it is who seals that keeps to limits.
+const FOREVER: u64 = 1 << 62;
 /// Nonces that stand in the records of TLS 1.2 (RFC 5288 section 3).
 const EXPLICIT: usize = 8;
 
@@ -48,17 +52,17 @@ enum Format {
 }
 
 impl Direction {
-    /// Of a TLS 1.3 key.
-    pub(super) fn new(secrets: (u64, ConnectionTrafficSecrets)) -> Result<Direction, Failure> {
-        Direction::of(secrets, false)
+    /// What the other end seals.
+    pub(super) fn opening(secrets: (u64, ConnectionTrafficSecrets), tls12: bool) -> Result<Direction, Failure> {
+        Direction::new(secrets, tls12).map(|direction| Direction { limit: FOREVER, ..direction })
     }
 
-    /// Of a TLS 1.2 key.
-    pub(super) fn new_12(secrets: (u64, ConnectionTrafficSecrets)) -> Result<Direction, Failure> {
-        Direction::of(secrets, true)
+    /// What we seal.
+    pub(super) fn sealing(secrets: (u64, ConnectionTrafficSecrets), tls12: bool) -> Result<Direction, Failure> {
+        Direction::new(secrets, tls12)
     }
 
-    fn of((sequence, secrets): (u64, ConnectionTrafficSecrets), tls12: bool) -> Result<Direction, Failure> {
+    fn new((sequence, secrets): (u64, ConnectionTrafficSecrets), tls12: bool) -> Result<Direction, Failure> {
         let (algorithm, key, iv) = match &secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
             ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&AES_256_GCM, key, iv),
@@ -68,12 +72,11 @@ impl Direction {
         let key = UnboundKey::new(algorithm, key.as_ref()).map_err(|_| Failure::Other)?;
         let iv = iv.as_ref().try_into().map_err(|_| Failure::Other)?;
         let chacha = *algorithm == CHACHA20_POLY1305;
-        let format = match (tls12, chacha) {
-            (false, _) => Format::Tls13,
-            (true, true) => Format::Tls12,
-            (true, false) => Format::Tls12Explicit,
+        let (format, limit) = match (tls12, chacha) {
+            (false, _) => (Format::Tls13, LIMIT),
+            (true, true) => (Format::Tls12, FOREVER),
+            (true, false) => (Format::Tls12Explicit, LIMIT_12),
         };
-        let limit = if tls12 && chacha { LIMIT_CHACHA_12 } else { LIMIT };
         Ok(Direction { key: LessSafeKey::new(key), iv, sequence, limit, format })
     }
 
@@ -210,5 +213,36 @@ impl Direction {
         let length = out.len() - begin - HEADER;
         out[begin + 3..begin + HEADER].copy_from_slice(&(length as u16).to_be_bytes());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets(at: u64) -> (u64, ConnectionTrafficSecrets) {
+        (at, ConnectionTrafficSecrets::Aes256Gcm { key: [7; 32].into(), iv: [9; NONCE_LEN].into() })
+    }
+
+    #[test]
+    fn rfc8446_5_5_who_seals_keeps_to_the_limit_and_who_opens_takes_what_comes() {
+        // Some never take another key, and are not cut off for it.
+        for tls12 in [false, true] {
+            let limit = if tls12 { LIMIT_12 } else { LIMIT };
+            let mut other = Direction { limit: FOREVER, ..Direction::sealing(secrets(limit - 2), tls12).unwrap() };
+            let mut open = Direction::opening(secrets(limit - 2), tls12).unwrap();
+            for _ in 0..5 {
+                let mut record = Vec::new();
+                other.append(APPLICATION_DATA, std::iter::once(&b"data"[..]), &mut record).unwrap();
+                let (kind, range) = open.open(&mut record).unwrap();
+                assert_eq!((kind, &record[range]), (APPLICATION_DATA, &b"data"[..]));
+            }
+            let mut ours = Direction::sealing(secrets(limit - 1025), tls12).unwrap();
+            let mut seal =
+                || ours.append(APPLICATION_DATA, std::iter::empty(), &mut Vec::new()).map(|()| ours.is_worn());
+            assert_eq!(seal(), Ok(true), "time for another key");
+            let refused: Vec<Failure> = (0..1025).filter_map(|_| seal().err()).collect();
+            assert_eq!(refused, [Failure::Limit]);
+        }
     }
 }

@@ -52,13 +52,13 @@ impl Traffic {
     /// Of TLS 1.3.
     pub(super) fn new(secrets: ExtractedSecrets, kernel: Kernel, ends_s: u64) -> Result<Traffic, Failure> {
         let later = Box::new(Later { kernel, ends_s, owed: false, partial: Vec::new() });
-        let (open, seal) = (Direction::new(secrets.rx)?, Direction::new(secrets.tx)?);
+        let (open, seal) = (Direction::opening(secrets.rx, false)?, Direction::sealing(secrets.tx, false)?);
         Ok(Traffic { open, seal, later: Some(later), idle_records: 0 })
     }
 
     /// Of TLS 1.2.
     pub(super) fn new_12(secrets: ExtractedSecrets) -> Result<Traffic, Failure> {
-        let (open, seal) = (Direction::new_12(secrets.rx)?, Direction::new_12(secrets.tx)?);
+        let (open, seal) = (Direction::opening(secrets.rx, true)?, Direction::sealing(secrets.tx, true)?);
         Ok(Traffic { open, seal, later: None, idle_records: 0 })
     }
 
@@ -123,7 +123,7 @@ impl Traffic {
                         Kernel::Server(kernel) => kernel.update_rx_secret(),
                         Kernel::Client(kernel) => kernel.update_rx_secret(),
                     };
-                    self.open = Direction::new(secrets.map_err(|_| Failure::Other)?)?;
+                    self.open = Direction::opening(secrets.map_err(|_| Failure::Other)?, false)?;
                     later.owed |= *asks == 1;
                 }
                 _ => return Err(Failure::BadRecord),
@@ -147,7 +147,7 @@ impl Traffic {
             Kernel::Server(kernel) => kernel.update_tx_secret(),
             Kernel::Client(kernel) => kernel.update_tx_secret(),
         };
-        self.seal = Direction::new(secrets.map_err(|_| Failure::Other)?)?;
+        self.seal = Direction::sealing(secrets.map_err(|_| Failure::Other)?, false)?;
         Ok(())
     }
 

@@ -12,6 +12,10 @@ use webpki::{CertRevocationList, OwnedCertRevocationList};
 /// The most roots of one bundle (a system's has some 150).
 const ROOTS: usize = 2000;
 
+/// The most that clients are told of whose certificates count (RFC 8446 section 4.2.4). A large bundle's names would not fit
+/// into a message, and without any name a client shows what it has.
+const HINT_BYTES: usize = 4096;
+
 /// Roots, the trust domains that they speak for, and revocation lists. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Trust(Arc<Inner>);
@@ -21,6 +25,7 @@ struct Inner {
     roots: Vec<TrustAnchor<'static>>,
     /// When each root ends, Unix seconds.
     ends_s: Vec<u64>,
+    /// What clients are told of whose certificates count; perhaps nothing.
     subjects: Vec<DistinguishedName>,
     domains: Vec<String>,
     lists: Vec<List>,
@@ -82,7 +87,10 @@ impl Trust {
             .map(|anchor| anchor.map_err(|error| format!("has a certificate that cannot be a root: {error}")))
             .collect();
         let roots = anchors?;
-        let subjects = roots.iter().map(|root| DistinguishedName::in_sequence(&root.subject)).collect();
+        let mut subjects: Vec<_> = roots.iter().map(|root| DistinguishedName::in_sequence(&root.subject)).collect();
+        if subjects.iter().map(|subject| subject.as_ref().len() + 2).sum::<usize>() > HINT_BYTES {
+            subjects.clear();
+        }
         let mut revoked = Vec::new();
         for pem in lists {
             for list in CertificateRevocationListDer::pem_slice_iter(pem) {
