@@ -7,7 +7,7 @@ use super::{document, joined, plain};
 use api::pb::{Order, Series};
 use ringway_tests::certificates::Issued;
 use ringway_tests::tls::{Tls, first_of};
-use ringway_tests::{Origin, free_port};
+use ringway_tests::{Origin, Proxy, free_port};
 use std::time::Duration;
 
 #[test]
@@ -85,15 +85,27 @@ fn who_asks_whom_is_told_while_it_is_wanted() {
 }
 
 #[test]
-fn an_order_to_drain_ends_the_process_well() {
-    let (origin, port) = (Origin::text("one"), free_port());
-    let fake = Fake::start();
-    fake.push(&plain(port, &[&origin]));
-    let mut proxy = joined(&fake);
-    fake.applied();
-    fake.order(Order { drain: true, ..Order::default() });
-    assert!(proxy.ended(Duration::from_secs(10)).success());
-    assert!(proxy.output().contains("the daemon wants this proxy to drain"));
+fn who_drains_says_so_while_it_still_serves() {
+    let by_order = |fake: &Fake, _: &Proxy| fake.order(Order { drain: true, ..Order::default() });
+    let by_signal = |_: &Fake, proxy: &Proxy| proxy.signal("TERM");
+    let by_page = |_: &Fake, proxy: &Proxy| drop(proxy.admin("POST", "/drain"));
+    let ways: [(&str, &dyn Fn(&Fake, &Proxy)); 3] = [("order", &by_order), ("signal", &by_signal), ("page", &by_page)];
+    for (name, drain) in ways {
+        let (origin, port) = (Origin::text("one"), free_port());
+        let fake = Fake::start();
+        fake.push(&plain(port, &[&origin]));
+        let mut proxy = joined(&fake);
+        fake.applied();
+        drain(&fake, &proxy);
+        let report = fake.until(&format!("a report that it drains, by {name}"), |shared| {
+            shared.reports.iter().find(|report| report.draining).cloned()
+        });
+        assert!(!report.ready && report.listeners.iter().all(|listener| !listener.ready), "{report:?}");
+        assert!(!proxy.is_ready());
+        assert_eq!(get(port), (200, "one".into()), "others have to hear of it first");
+        assert!(proxy.ended(Duration::from_secs(10)).success());
+        assert_eq!(proxy.output().contains("the daemon wants this proxy to drain"), name == "order");
+    }
 }
 
 #[test]

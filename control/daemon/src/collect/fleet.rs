@@ -54,8 +54,10 @@ pub struct Member {
     pub hello: Option<pb::Hello>,
     /// Its clock less ours, when it last told, milliseconds.
     pub clock_skew_ms: i64,
-    /// It shall drain.
-    pub drains: bool,
+    /// The process that reports; none has said who it is, in this session.
+    epoch: Option<u64>,
+    /// The process that shall drain; None in it: the one that has not said who it is yet.
+    drains: Option<Option<u64>>,
     stream: u64,
     session: u64,
     wants: Option<watch::Sender<Wants>>,
@@ -87,6 +89,16 @@ impl Member {
             (Some(progress), None) if self.report.is_none() && self.program != "ringway" => progress.settled,
             _ => 0,
         }
+    }
+
+    /// A process says who it is; whether it shall drain is known by that.
+    fn introduced(&mut self, hello: pb::Hello) {
+        let epoch = Some(hello.epoch);
+        self.drains = self.drains.filter(|drains| drains.is_none() || *drains == epoch).map(|_| epoch);
+        if let (Some(_), Some(wants)) = (self.drains, &self.wants) {
+            wants.send_replace(Wants { drain: true });
+        }
+        (self.hello, self.epoch) = (Some(hello), epoch);
     }
 
     /// What it refuses, by its stream and by its reports, each once.
@@ -146,12 +158,14 @@ impl Fleet {
         self.lock().members.get(proxy).cloned()
     }
 
-    /// A proxy shall drain, now and when it comes again. False: it is not connected, and will hear it when it is.
-    pub fn drain(&self, proxy: &str, group: &str) -> bool {
+    /// The process of a proxy that is connected shall drain, over reconnects too; the next process of that proxy shall not.
+    /// False: it is not connected.
+    pub fn drain(&self, proxy: &str) -> bool {
         let mut inner = self.lock();
-        let member = inner.member(proxy, group);
-        member.drains = true;
-        member.wants.as_ref().is_some_and(|wants| wants.send(Wants { drain: true }).is_ok())
+        let Some(member) = inner.members.get_mut(proxy) else { return false };
+        let Some(wants) = &member.wants else { return false };
+        member.drains = Some(member.epoch);
+        wants.send(Wants { drain: true }).is_ok()
     }
 
     /// A proxy is no more: what was known of it is forgotten, its endpoints leave.
@@ -179,8 +193,9 @@ impl Fleet {
         let mut inner = self.lock();
         let number = inner.number();
         let member = inner.member(proxy, group);
-        let (wants, wanted) = watch::channel(Wants { drain: member.drains });
+        let (wants, wanted) = watch::channel(Wants::default());
         member.session = number;
+        member.epoch = None;
         member.address = Some(peer.ip().to_canonical());
         member.wants = Some(wants);
         member.report = Some(Arc::default());
@@ -294,7 +309,7 @@ impl Session {
                 member.clock_skew_ms = report.clock_ms.wrapping_sub(now).cast_signed();
             }
             if let Some(hello) = report.hello.take() {
-                member.hello = Some(hello);
+                member.introduced(hello);
             }
             member.report = Some(Arc::new(report));
         } else {

@@ -16,8 +16,10 @@ use tokio::time::Instant;
 /// A proxy whose session ended without a word is an endpoint for so long: it may come again, and who sends to it finds out
 /// by itself.
 pub(crate) const VANISHED: Duration = Duration::from_secs(10);
-/// After a start: time for all proxies to come again.
+/// After a start, or after nobody could be heard: time for all proxies to come again.
 pub(crate) const RETURN: Duration = Duration::from_secs(60);
+/// Proxies report every two seconds: who says nothing for so long cannot be heard.
+const QUIET: Duration = VANISHED;
 /// Reports that wait for the task; who reports more waits.
 const QUEUE: usize = 1024;
 
@@ -49,8 +51,9 @@ impl Places {
     /// The store cannot be read.
     pub(crate) async fn start(store: Store, snapshots: Arc<Snapshots>) -> Result<Places, Failure> {
         let (told, hears) = mpsc::channel(QUEUE);
-        let (places, leaving, unwritten) = (HashMap::new(), BTreeMap::new(), BTreeSet::new());
-        let mut table = Table { store, snapshots, places, leaving, unwritten };
+        let (places, heard, leaving, unwritten) = Default::default();
+        let now = Instant::now();
+        let mut table = Table { store, snapshots, places, heard, heard_last: now, returning: now, leaving, unwritten };
         table.read().await?;
         tokio::spawn(table.run(hears));
         Ok(Places(told))
@@ -83,10 +86,24 @@ struct Table {
     store: Store,
     snapshots: Arc<Snapshots>,
     places: HashMap<Arc<str>, Place>,
-    /// Who is not heard any more, and until when it counts.
-    leaving: BTreeMap<Arc<str>, Instant>,
+    /// When each of them was heard last; one that this daemon never heard is absent.
+    heard: HashMap<Arc<str>, Instant>,
+    /// When anybody was.
+    heard_last: Instant,
+    /// Until then all have time to come again.
+    returning: Instant,
+    /// Who is not heard any more.
+    leaving: BTreeMap<Arc<str>, Leaving>,
     /// What the store does not have yet.
     unwritten: BTreeSet<Arc<str>>,
+}
+
+/// One that is not heard any more.
+struct Leaving {
+    /// It counts until then.
+    until: Instant,
+    /// It was given time to come again.
+    is_spared: bool,
 }
 
 impl Table {
@@ -94,7 +111,7 @@ impl Table {
         let until = Instant::now() + RETURN;
         for (key, entry) in self.store.list::<Place>(PREFIX).await? {
             let proxy: Arc<str> = key[PREFIX.len()..].into();
-            self.leaving.insert(proxy.clone(), until);
+            self.leaving.insert(proxy.clone(), Leaving { until, is_spared: true });
             self.places.insert(proxy, entry.value);
         }
         let all: BTreeSet<(String, String)> = self.places.values().flat_map(names).collect();
@@ -104,7 +121,7 @@ impl Table {
 
     async fn run(mut self, mut hears: mpsc::Receiver<Told>) {
         loop {
-            let next = self.leaving.values().min().copied();
+            let next = self.leaving.values().map(|leaving| leaving.until).min();
             let wake = async {
                 match next {
                     Some(next) => tokio::time::sleep_until(next).await,
@@ -127,10 +144,16 @@ impl Table {
     }
 
     fn hear(&mut self, told: Told) {
+        let now = Instant::now();
         match told {
             Told::Listens { proxy, place } => {
+                self.heard_by(now);
                 self.leaving.remove(&proxy);
-                self.put(proxy, Some(place).filter(|place| !place.listeners.is_empty()));
+                let place = Some(place).filter(|place| !place.listeners.is_empty());
+                if place.is_some() {
+                    self.heard.insert(proxy.clone(), now);
+                }
+                self.put(proxy, place);
             }
             Told::Leaves { proxy } => {
                 self.leaving.remove(&proxy);
@@ -138,20 +161,54 @@ impl Table {
             }
             Told::Vanished { proxy } => {
                 if self.places.contains_key(&proxy) {
-                    self.leaving.insert(proxy, Instant::now() + VANISHED);
+                    let until = (now + VANISHED).max(self.returning);
+                    self.leaving.insert(proxy, Leaving { until, is_spared: false });
                 }
             }
         }
     }
 
+    /// Somebody is heard. If nobody was for a while, it was the daemon that was cut off, or stood still: this one is the
+    /// first to come again, and must not be told that the others are gone.
+    fn heard_by(&mut self, now: Instant) {
+        if now >= self.heard_last + QUIET && !self.places.is_empty() {
+            self.returning = now + RETURN;
+            for leaving in self.leaving.values_mut() {
+                *leaving = Leaving { until: self.returning, is_spared: true };
+            }
+        }
+        self.heard_last = now;
+    }
+
+    /// Who has not come again in time is no endpoint any more: unless there are so many of them that it may be this daemon
+    /// that cannot hear them.
     fn expire(&mut self) {
         let now = Instant::now();
+        let nobody = now >= self.heard_last + QUIET;
         let over: Vec<Arc<str>> =
-            self.leaving.iter().filter(|(_, until)| **until <= now).map(|(proxy, _)| proxy.clone()).collect();
+            self.leaving.iter().filter(|(_, leaving)| leaving.until <= now).map(|(proxy, _)| proxy.clone()).collect();
         for proxy in over {
-            self.leaving.remove(&proxy);
-            self.put(proxy, None);
+            let is_spared = self.leaving.get(&proxy).is_some_and(|leaving| leaving.is_spared);
+            let group = self.places.get(&proxy).map(|place| place.group.as_str());
+            if nobody || (!is_spared && (self.most_are_silent(group, now) || self.most_are_silent(None, now))) {
+                self.leaving.insert(proxy, Leaving { until: now + RETURN, is_spared: true });
+            } else {
+                self.leaving.remove(&proxy);
+                self.put(proxy, None);
+            }
         }
+    }
+
+    /// More than half of a group, or of all, are not heard.
+    fn most_are_silent(&self, group: Option<&str>, now: Instant) -> bool {
+        let those = self.places.iter().filter(|(_, place)| group.is_none_or(|group| place.group == group));
+        let (mut all, mut silent) = (0, 0);
+        for (proxy, _) in those {
+            all += 1;
+            let is_heard = self.heard.get(proxy).is_some_and(|heard| now < *heard + QUIET);
+            silent += usize::from(!is_heard || self.leaving.contains_key(proxy));
+        }
+        silent * 2 > all
     }
 
     /// A proxy's place is this one now.
@@ -168,7 +225,10 @@ impl Table {
         }
         match place {
             Some(place) => self.places.insert(proxy.clone(), place),
-            None => self.places.remove(&proxy),
+            None => {
+                self.heard.remove(&proxy);
+                self.places.remove(&proxy)
+            }
         };
         self.unwritten.insert(proxy);
         concerned.iter().for_each(|at| self.tell(at));

@@ -155,6 +155,59 @@ async fn rotated(running: &Running, chain: &[u8], force: bool) -> Vec<pb::Progre
     within(stream.map(Result::unwrap).collect()).await
 }
 
+/// What the agent of a proxy got is not yet what its cores verify their peers with.
+#[tokio::test]
+async fn a_root_waits_until_proxies_say_that_they_trust_it() {
+    let (running, admin) = running().await;
+    let text = "trust-domain: shop\ngroups:\n  cart:\n    listeners: { in: { address: 127.0.0.1:8080, tls: {}, \
+        allow: [ { name: all, identity: 'spiffe://shop/group/*' } ], routes: [ { to: app } ] } }\n\
+        \x20   services: { app: { endpoints: [127.0.0.1:1] } }\n";
+    running.daemon.store.push(Some(1), text, About::default()).await.unwrap();
+    let key = Key::generate().unwrap();
+    let joined = running.join(&key).await;
+    let mut client = running.client(Some((&joined.chain, &key.serialize_pem()))).await;
+    let (reports, mut orders) = session(&mut client).await.unwrap();
+    let trusts = |version: &str| pb::HeldCertificate {
+        name: api::xds::TRUST_SECRET.to_owned(),
+        kind: "trust".to_owned(),
+        version: version.to_owned(),
+        ..pb::HeldCertificate::default()
+    };
+    let snapshot = running.daemon.snapshots.subscribe("cart");
+    let version = || snapshot.borrow().resources(Kind::Secret)[api::xds::TRUST_SECRET].version.to_string();
+    within(async {
+        while snapshot.borrow().resources(Kind::Secret).is_empty() {
+            tokio::time::sleep(LOOK).await;
+        }
+    })
+    .await;
+    let old = version();
+    let message = pb::RotateRootRequest { status_only: false, force: false };
+    let mut stream = rotate_root(&running.daemon, request(Some(&admin), message)).await.unwrap().into_inner();
+    let mut next = async || within(stream.next()).await.unwrap().unwrap().line;
+    assert_eq!(next().await, "a new root is trusted beside the old one");
+    // It renews at once, and goes on with the old roots.
+    assert!(told_to_renew(&mut orders).await);
+    let renewed = client.renew(renew_request(&key)).await.unwrap().into_inner();
+    let own = pb::HeldCertificate {
+        kind: "own".to_owned(),
+        not_after_ms: renewed.not_after_ms,
+        ..pb::HeldCertificate::default()
+    };
+    let report = async |certificates: Vec<pb::HeldCertificate>| {
+        reports.send(pb::Report { certificates, ..pb::Report::default() }).await.unwrap();
+    };
+    report(vec![own.clone(), trusts(&old)]).await;
+    assert_eq!(next().await, format!("waiting for 1 proxy (`{}`) to trust the new root", joined.proxy));
+    tokio::time::sleep(3 * LOOK).await;
+    assert_eq!(running.daemon.authority.stage(), Stage::Trusting);
+    assert_ne!(version(), old);
+    report(vec![own, trusts(&version())]).await;
+    assert_eq!(next().await, "certificates are issued from the new root");
+    assert_eq!(next().await, "the daemon's own certificate is of the new root");
+    assert_eq!(next().await, format!("waiting for a renewal by 1 proxy (`{}`)", joined.proxy));
+}
+
 #[tokio::test]
 async fn a_root_changes_as_far_as_those_who_are_there_follow() {
     let (running, admin) = running().await;

@@ -129,7 +129,7 @@ async fn put_in_force(
         return stays(Outcome::Unchanged, format!("version {number} is in force and says the same"), Vec::new());
     }
     let proxies = daemon.authority.proxies().await?;
-    let difference = difference::between(now.as_ref().map(|now| &*now.mesh), &mesh, &proxies);
+    let difference = difference::between(now.as_ref().and_then(|now| now.mesh.as_deref()), &mesh, &proxies);
     if !difference.needs_force.is_empty() && !push.force {
         let line = "this needs --force; nothing has changed".to_owned();
         return stays(Outcome::NeedsForce, line, difference.needs_force);
@@ -149,8 +149,7 @@ async fn put_in_force(
         }
         Err(failure) => return Err(failure.into()),
     };
-    // It is on the disk. Were it not read here, whoever watches the store would read it.
-    daemon.read_document().await?;
+    read(daemon, version.number).await;
     let Version { number, author, .. } = version;
     let line = format!("version {number} is in force");
     tell::tell(format_args!("operator `{author}`: {line}"));
@@ -208,14 +207,24 @@ async fn try_out(
             failure => Err(failure.into()),
         };
     }
-    documents::not_taken_back(&daemon.store, number).await?;
-    daemon.read_document().await?;
+    if let Err(failure) = documents::not_taken_back(&daemon.store, number).await {
+        tell::tell(format_args!("version {number} is in force, and its history may say that it is not: {failure}"));
+    }
+    read(daemon, number).await;
     let line = match members.is_empty() {
         true => format!("version {number} is in force; nobody who is connected could try it"),
         false => format!("version {number} is in force, after its trial"),
     };
     tell::tell(format_args!("operator `{author}`: {line}"));
     Ok(Done { number, outcome: Outcome::Running, line, findings: Vec::new() })
+}
+
+/// Reads what was put in force. It is on the disk: a failure changes nothing of that, and whoever watches the store reads it
+/// in a moment.
+async fn read(daemon: &Daemon, number: u64) {
+    if let Err(failure) = daemon.read_document().await {
+        tell::tell(format_args!("version {number} is in force, and is not read yet: {failure}"));
+    }
 }
 
 /// One push at a time.
@@ -305,8 +314,9 @@ async fn follow(daemon: &Daemon, number: u64, sender: &mpsc::Sender<Result<pb::P
         };
         let newer = documents.borrow_and_update().as_ref().map_or(0, |now| now.version.number);
         if newer > number {
-            let line = format!("version {newer} is in force by now; {done} of {of} proxies had taken version {number}");
-            return end(Outcome::Applied, line, Vec::new());
+            // It is not known who has had it, and nobody waits for it any more.
+            let line = format!("version {newer} took its place before all had version {number}");
+            return end(Outcome::TimedOut, line, Vec::new());
         }
         if behind.is_empty() && refused.is_empty() {
             return end(Outcome::Applied, format!("version {number} is applied by {}", all(of)), Vec::new());

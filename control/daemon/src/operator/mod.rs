@@ -155,11 +155,11 @@ impl Operator for Service {
         let author = self.who(&request, Role::Write).await?.name;
         let id = request.into_inner().proxy;
         let proxy = self.0.authority.proxy(&id).await?.ok_or_else(|| status::no_proxy(&id))?;
-        let line = match self.0.fleet.drain(&proxy.id, &proxy.group) {
-            true => format!("proxy `{id}` drains"),
-            false => format!("proxy `{id}` is not connected; it drains when it comes again"),
-        };
-        done(&author, line)
+        if !self.0.fleet.drain(&proxy.id) {
+            let line = format!("proxy `{id}` is not connected: there is no process of it to drain that is known here");
+            return Err(Refusal::NotYet(line).into());
+        }
+        done(&author, format!("proxy `{id}` drains"))
     }
 
     async fn forget(&self, request: Request<pb::ForgetRequest>) -> Answer<pb::Done> {

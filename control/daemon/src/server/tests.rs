@@ -37,7 +37,7 @@ impl Running {
         Running::on(tempfile::tempdir().unwrap()).await
     }
 
-    async fn on(folder: TempDir) -> Running {
+    pub(crate) async fn on(folder: TempDir) -> Running {
         let given = Given { data_dir: Some(folder.path().to_owned()), ..Given::default() };
         let settings = Settings::read(None, &given).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -47,6 +47,19 @@ impl Running {
         tokio::spawn(keep(daemon.clone(), sender));
         tokio::spawn(super::serve(daemon.clone(), listener, configs.clone(), std::future::pending()));
         Running { folder, daemon, address, configs }
+    }
+
+    /// Another daemon on its folder, in its place.
+    pub(crate) async fn again(self) -> Running {
+        let Running { folder, daemon, .. } = self;
+        let copy = tempfile::tempdir().unwrap();
+        drop(daemon);
+        for file in std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap) {
+            if file.file_type().unwrap().is_file() {
+                std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+            }
+        }
+        Running::on(copy).await
     }
 
     async fn token(&self) -> String {

@@ -7,6 +7,7 @@ use super::judge;
 use crate::server::tests::{Running, session, within};
 use crate::snapshot::Kind;
 use crate::state::{Daemon, now_ms};
+use crate::store::documents::About;
 use api::envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use api::envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use api::envoy_types::pb::google::rpc::Status as Detail;
@@ -183,6 +184,35 @@ async fn a_push_is_checked_compared_and_kept() {
     assert_eq!((last.outcome(), last.version), (Outcome::Applied, 3));
     let shown = client.show(pb::ShowRequest { number: 0 }).await.unwrap().into_inner();
     assert_eq!((shown.number, shown.comment.as_str(), shown.document.as_str()), (3, "back to version 1", MESH));
+}
+
+/// Another version of the program was less strict.
+#[tokio::test]
+async fn a_document_in_force_that_cannot_be_read_can_be_replaced() {
+    let running = Running::start().await;
+    let text = "trust-domain: 'shop' # ours\ngroups: { cart: { colour: blue } }\n";
+    running.daemon.store.push(None, text, About::default()).await.unwrap();
+    within(running.daemon.in_force().wait_for(Option::is_some)).await.unwrap();
+    assert_eq!(running.daemon.trust_domain(), "shop", "or no proxy would know it");
+    let held = running.daemon.in_force().borrow().clone().unwrap();
+    let mut changes = running.daemon.in_force();
+    changes.mark_unchanged();
+    for _ in 0..5 {
+        running.daemon.read_document().await.unwrap();
+    }
+    assert!(!changes.has_changed().unwrap() && held.mesh.is_none(), "it is read, and told, once");
+
+    let mut client = admin(&running).await;
+    let request = pb::CreateTokenRequest { group: "cart".to_owned(), ..pb::CreateTokenRequest::default() };
+    let refused = client.create_token(request).await.unwrap_err();
+    assert!(refused.message().contains("version 1 is in force, and this ringwayd cannot read it"), "{refused}");
+    let mesh = MESH.replace("trust-domain: mesh", "trust-domain: shop");
+    let plan = pb::PlanRequest { document: mesh.clone(), file: String::new() };
+    let planned = client.plan(plan).await.unwrap().into_inner();
+    assert_eq!((planned.base, planned.base_document.as_str(), planned.affected.len()), (1, text, 2));
+    let seen = pb::ApplyRequest { base: Some(1), ..push(&mesh) };
+    assert_eq!(outcome(&mut client, seen).await, (Outcome::Applied, 2, "version 2 is in force".to_owned()));
+    assert!(running.daemon.in_force().borrow().clone().unwrap().mesh.is_some());
 }
 
 #[tokio::test]
