@@ -65,7 +65,12 @@ pub async fn put_secret(daemon: &Daemon, request: Request<pb::PutSecretRequest>)
     let pb::PutSecretRequest { name, group, chain, key } = request.into_inner();
     let pair = KeyPair { chain, key };
     let info = daemon.authority.put_secret(&group, &name, &pair, &author, now_ms()).await?;
-    let known = daemon.in_force().borrow().as_ref().and_then(|now| now.mesh.clone()).is_some_and(|mesh| mesh.group(&group).is_some());
+    let known = daemon
+        .in_force()
+        .borrow()
+        .as_ref()
+        .and_then(|now| now.mesh.clone())
+        .is_some_and(|mesh| mesh.group(&group).is_some());
     let note = if known { "" } else { "; no such group is in force yet" };
     done(&author, format!("secret `{name}` of group `{group}` is the certificate of {}{note}", info.subject))
 }
@@ -311,7 +316,9 @@ fn named(proxies: &[String]) -> String {
 
 /// Who is there and does not follow, and what to do about it.
 fn stuck(proxies: &[String], why: &str) -> Vec<String> {
-    let line = |id: &String| format!("proxy `{id}` is connected and {why}; look at its log, or `ringwayctl proxy forget {id}`");
+    let line = |id: &String| {
+        format!("proxy `{id}` is connected and {why}; look at its log, or `ringwayctl proxy forget {id}`")
+    };
     proxies.iter().map(line).collect()
 }
 

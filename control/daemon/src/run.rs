@@ -142,6 +142,9 @@ async fn keep_once(
     if changed || look {
         failed.extend(daemon.keep_local_operator().await.err());
     }
+    if look {
+        failed.extend(daemon.sweep_proxies(now_ms).await.err());
+    }
     failed
 }
 

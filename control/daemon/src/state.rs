@@ -29,6 +29,8 @@ pub struct Daemon {
     /// Who is connected, and how far.
     pub fleet: Arc<Fleet>,
     pub(crate) metrics: Metrics,
+    /// Lines about those who may not join.
+    pub(crate) refused_joins: tell::Rated,
     /// The push that is on trial.
     pub(crate) trial: Arc<Slot>,
     /// Documents are taken one after the other.
@@ -62,7 +64,8 @@ impl InForce {
     /// It cannot be read here.
     pub(crate) fn mesh(&self) -> Result<&Arc<Mesh>, Refusal> {
         let number = self.version.number;
-        let why = || format!("version {number} is in force, and this ringwayd cannot read it; `ringwayctl apply` another");
+        let why =
+            || format!("version {number} is in force, and this ringwayd cannot read it; `ringwayctl apply` another");
         self.mesh.as_ref().ok_or_else(|| Refusal::NotYet(why()))
     }
 }
@@ -99,6 +102,7 @@ impl Daemon {
             snapshots,
             fleet,
             metrics,
+            refused_joins: tell::Rated::default(),
             trial: Arc::default(),
             connected,
             reading,
@@ -149,6 +153,15 @@ impl Daemon {
         let folder = self.settings.data_dir.join("operator");
         let (daemon, trust_domain) = (self.daemons.first().cloned().unwrap_or_default(), self.trust_domain());
         self.authority.keep_local_operator(&folder, &daemon, &trust_domain, now_ms()).await
+    }
+
+    /// Forgets proxies that cannot come back, and what they counted: proxies that come and go must not pile up.
+    pub(crate) async fn sweep_proxies(&self, now_ms: u64) -> Result<(), Refusal> {
+        for proxy in self.authority.sweep_proxies(now_ms).await? {
+            self.fleet.forget(&proxy).await;
+            self.metrics.swept.inc();
+        }
+        Ok(())
     }
 
     /// Takes over roots and edge certificates. Those that are damaged are left out: proxies keep what they have of them.

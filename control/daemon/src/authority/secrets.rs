@@ -98,7 +98,10 @@ impl Authority {
     /// The store cannot be read.
     pub async fn secret_infos(&self) -> Result<Vec<SecretInfo>, Refusal> {
         let list = self.store.list::<serde_json::Value>("secrets/").await?.into_iter();
-        Ok(list.filter_map(|(_, entry)| serde_json::from_value::<Record>(entry.value).ok()).map(|one| one.info).collect())
+        Ok(list
+            .filter_map(|(_, entry)| serde_json::from_value::<Record>(entry.value).ok())
+            .map(|one| one.info)
+            .collect())
     }
 
     /// All edge certificates with their keys, by group and name: for the proxies of that group alone. And those that were

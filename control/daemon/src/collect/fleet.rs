@@ -59,6 +59,8 @@ pub struct Member {
     /// The process that shall drain; None in it: the one that has not said who it is yet.
     drains: Option<Option<u64>>,
     stream: u64,
+    /// Held for the newest stream: an older one hears that it is dropped.
+    stream_holds: Option<watch::Sender<()>>,
     session: u64,
     wants: Option<watch::Sender<Wants>>,
 }
@@ -181,11 +183,13 @@ impl Fleet {
         let mut inner = self.lock();
         let number = inner.number();
         let member = inner.member(proxy, group);
+        let (holds, held) = watch::channel(());
         member.stream = number;
+        member.stream_holds = Some(holds);
         member.resources = Some(Progress::default());
         drop(inner);
         self.changed();
-        Streams { fleet: self.clone(), proxy: proxy.into(), number, told: Progress::default() }
+        Streams { fleet: self.clone(), proxy: proxy.into(), number, told: Progress::default(), held }
     }
 
     /// A session of a proxy begins.
@@ -235,9 +239,16 @@ pub struct Streams {
     proxy: Arc<str>,
     number: u64,
     told: Progress,
+    held: watch::Receiver<()>,
 }
 
 impl Streams {
+    /// Waits until a newer stream of the proxy takes this one's place, or the proxy is forgotten: of one holder there is one,
+    /// however many it opens.
+    pub(crate) async fn replaced(&mut self) {
+        while self.held.changed().await.is_ok() {}
+    }
+
     /// How far it is.
     pub(crate) fn told(&mut self, progress: Progress) {
         if progress == self.told {

@@ -194,14 +194,15 @@ async fn who_was_drained_begins_anew_with_its_next_process() {
     assert!(daemon.fleet.drain("a") && early.wanted.borrow().drain);
     let hello = pb::Hello { epoch: 3, ..pb::Hello::default() };
     early.reported(pb::Report { hello: Some(hello), ..pb::Report::default() }).await;
-    assert!(early.wanted.borrow().drain && begin(3).await.wanted.borrow().drain && !begin(4).await.wanted.borrow().drain);
+    assert!(
+        early.wanted.borrow().drain && begin(3).await.wanted.borrow().drain && !begin(4).await.wanted.borrow().drain
+    );
 }
 
 /// Five proxies of a group, and where they listen.
 async fn five(daemon: &Daemon) -> (Vec<Session>, [&'static str; 5]) {
     let at = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80", "10.0.0.5:80"];
-    let sessions: Vec<Session> =
-        (0..5).map(|n| daemon.fleet.session(&format!("p{n}"), "cart", peer())).collect();
+    let sessions: Vec<Session> = (0..5).map(|n| daemon.fleet.session(&format!("p{n}"), "cart", peer())).collect();
     for (session, at) in sessions.iter().zip(at) {
         session.reported(report(at, true)).await;
     }

@@ -182,6 +182,14 @@ async fn a_root_waits_until_proxies_say_that_they_trust_it() {
     })
     .await;
     let old = version();
+    reports.send(pb::Report { certificates: vec![trusts(&old)], ..pb::Report::default() }).await.unwrap();
+    within(async {
+        let told = || running.daemon.fleet.member(&joined.proxy).and_then(|member| member.report.clone());
+        while told().is_none_or(|report| report.certificates.is_empty()) {
+            tokio::time::sleep(LOOK).await;
+        }
+    })
+    .await;
     let message = pb::RotateRootRequest { status_only: false, force: false };
     let mut stream = rotate_root(&running.daemon, request(Some(&admin), message)).await.unwrap().into_inner();
     let mut next = async || within(stream.next()).await.unwrap().unwrap().line;

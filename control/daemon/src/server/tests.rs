@@ -361,3 +361,50 @@ async fn the_daemons_identity_is_in_the_documents_trust_domain() {
     })
     .await;
 }
+
+#[test]
+fn strangers_have_room_of_their_own_and_each_address_a_part_of_it() {
+    let strangers = super::connected::Connected::default();
+    let enter = |ip: &str| super::entered(&strangers, ip.parse().unwrap(), (5, 3));
+    let first: Vec<_> = (0..3).filter_map(|_| enter("10.0.0.1")).collect();
+    assert_eq!(first.len(), 3);
+    assert!(enter("10.0.0.1").is_none() && enter("::ffff:10.0.0.1").is_none(), "one address has its part");
+    let second = [enter("2001:db8::1"), enter("2001:db8::2")];
+    assert!(second.iter().all(Option::is_some));
+    assert!(enter("10.0.0.3").is_none(), "there is no room");
+    drop(first);
+    assert!(enter("10.0.0.1").is_some());
+    let third = enter("2001:db8::3");
+    assert!(third.is_some() && enter("2001:db8::4").is_none(), "one network has the part of one");
+}
+
+/// Strangers who hold all the room that they have keep nobody out who is known; and nobody has more than a part of it.
+#[tokio::test]
+async fn one_holder_has_so_many_connections() {
+    let running = Running::start().await;
+    let key = KeyPair::generate().unwrap();
+    let joined = running.join(&key).await;
+    let pem = key.serialize_pem();
+    let own = Some((&*joined.chain, pem.as_str()));
+    let mut held = Vec::new();
+    for _ in 0..super::connection::MOST_OF_HOLDER {
+        held.push(running.channel(own).await);
+    }
+    let daemon = &running.daemon;
+    within(async {
+        while daemon.connected.count() < super::connection::MOST_OF_HOLDER {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let before = daemon.metrics.handshake_failures.get();
+    let _one_more = running.try_channel(own, &daemon.authority.bundle()).await;
+    within(async {
+        while daemon.metrics.handshake_failures.get() == before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!(daemon.connected.count(), super::connection::MOST_OF_HOLDER);
+    assert!(running.client(None).await.join(pb::JoinRequest::default()).await.is_err(), "others come in");
+}
