@@ -205,7 +205,7 @@ pub async fn rotate_root(
         let last = if status_only {
             Ok(pb::Progress { line: daemon.authority.stage().to_string(), ..pb::Progress::default() })
         } else {
-            rotate(&daemon, &operator, force, &progress).await
+            rotate(&daemon, &operator, force, PATIENCE, &progress).await
         };
         // Who asked may have gone; the next call goes on from here.
         let _ = progress.send(last.map_err(Status::from)).await;
@@ -223,6 +223,7 @@ async fn rotate(
     daemon: &Daemon,
     operator: &str,
     force: bool,
+    patience: Duration,
     progress: &mpsc::Sender<Result<pb::Progress, Status>>,
 ) -> Result<pb::Progress, Refusal> {
     let mut said = String::new();
@@ -240,7 +241,7 @@ async fn rotate(
         let waits = daemon.authority.stage() == Stage::Trusting && !force;
         let behind = if waits { without_roots(daemon).await? } else { Vec::new() };
         if !behind.is_empty() {
-            if waits_since.elapsed() > PATIENCE {
+            if waits_since.elapsed() > patience {
                 let line = "some do not take the new root; nothing is lost, go on later";
                 return Ok(last(pb::Outcome::Refused, line, stuck(&behind, "has not taken the new root")));
             }
@@ -268,7 +269,7 @@ async fn rotate(
             }
             Step::Waits { proxies, operators } => {
                 let (here, away): (Vec<_>, Vec<_>) = proxies.into_iter().partition(|id| daemon.connected.has(id));
-                if here.is_empty() || waits_since.elapsed() > PATIENCE {
+                if here.is_empty() || waits_since.elapsed() > patience {
                     let mut findings = stuck(&here, "has not renewed its certificate");
                     findings.extend(absent(&away, &operators));
                     let line = "some cannot follow; nothing is lost, go on later";

@@ -51,13 +51,10 @@ fn a_proxy_may_be_killed_at_any_moment_and_starts_with_one_whole_state() {
     eventually("the last push serves", || get(port) == (200, "two".into()));
     // It has been one proxy all the time: who has a certificate never asks for a first one with another key.
     let keys: BTreeSet<_> = fake.shared().joins.iter().map(|join| key_of(&join.csr)).collect();
-    assert_eq!(keys.len(), 1, "after {rounds_that_joined} rounds that came so far");
+    assert_eq!(keys.len(), 1);
+    assert!(rounds_that_joined > 0, "none came so far that there was something to lose");
     let generation = proxy.folder().join("state/generation");
-    eventually("it is kept", || {
-        let kept = std::fs::read(&generation).unwrap_or_default();
-        let wanted = two.address().port().to_string();
-        kept.windows(wanted.len()).any(|window| window == wanted.as_bytes()) || holds_port(&kept, two.address().port())
-    });
+    eventually("it is kept", || holds_port(&std::fs::read(&generation).unwrap_or_default(), two.address().port()));
     fake.stop();
     let proxy = proxy.kill_and_start();
     assert_eq!(get(port), (200, "two".into()));

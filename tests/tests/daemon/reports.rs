@@ -7,7 +7,7 @@ use super::{document, joined, plain};
 use api::pb::{Order, Series};
 use ringway_tests::certificates::Issued;
 use ringway_tests::tls::{Tls, first_of};
-use ringway_tests::{Origin, Proxy, free_port};
+use ringway_tests::{Origin, Proxy, eventually, free_port};
 use std::time::Duration;
 
 #[test]
@@ -32,6 +32,28 @@ fn a_session_begins_with_who_it_is_and_counts_go_on_over_reconnects() {
     assert_eq!(of_route.latency.iter().sum::<u64>(), 8);
     assert_eq!(counters.endings.get("complete"), Some(&8));
     drop(proxy);
+}
+
+/// What serves is ready, whether the daemon has said anything yet or not: others would lose their endpoint for a moment.
+#[test]
+fn who_starts_from_the_disk_is_ready_in_the_first_report() {
+    let (origin, port) = (Origin::text("one"), free_port());
+    let mut fake = Fake::start();
+    fake.push(&plain(port, &[&origin]));
+    let proxy = joined(&fake);
+    fake.applied();
+    let generation = proxy.folder().join("state/generation");
+    eventually("the generation is kept", || generation.exists());
+    fake.stop();
+    let _proxy = proxy.kill_and_start();
+    fake.shared().reports.clear();
+    fake.behave(|behaviour| behaviour.silent = true);
+    fake.start_again();
+    let first = fake.until("the first report", |shared| shared.reports.first().cloned());
+    assert!(first.hello.is_some() && first.ready, "{first:?}");
+    let listeners: Vec<_> = first.listeners.iter().map(|one| (&*one.name, one.ready)).collect();
+    assert_eq!(listeners, [("web", true)]);
+    assert_eq!(first.applied.unwrap().version, "1");
 }
 
 #[test]

@@ -300,6 +300,31 @@ async fn a_push_is_followed_until_all_have_it_or_refuse_it() {
     until(&running.daemon, "no endpoint", |daemon| !daemon.snapshots.state().endpoints.contains_key(&at)).await;
 }
 
+/// Nobody knows who has had it.
+#[tokio::test]
+async fn a_push_whose_place_another_one_took_is_not_said_to_be_applied() {
+    let running = Running::start().await;
+    let mut client = admin(&running).await;
+    assert_eq!(outcome(&mut client, push(MESH)).await.0, Outcome::Applied);
+    let mut proxy = Proxy::join(&running).await;
+    proxy.take(false).await;
+    proxy.take(false).await;
+    proxy.report(1, &[]).await;
+    let second = MESH.replace("127.0.0.1:81]", "127.0.0.1:81], balance: random");
+    let mut stream = client.apply(pb::ApplyRequest { wait: true, ..push(&second) }).await.unwrap().into_inner();
+    assert_eq!(within(stream.message()).await.unwrap().unwrap().line, "version 2 is in force");
+    let third = MESH.replace("127.0.0.1:81]", "127.0.0.1:81], balance: round-robin");
+    assert_eq!(outcome(&mut client, push(&third)).await.1, 3);
+    let last = loop {
+        let progress = within(stream.message()).await.unwrap().unwrap();
+        if progress.outcome() != Outcome::Running {
+            break progress;
+        }
+    };
+    let told = (last.outcome(), last.line.as_str());
+    assert_eq!(told, (Outcome::TimedOut, "version 3 took its place before all had version 2"));
+}
+
 #[tokio::test]
 async fn endpoints_are_set_where_the_document_leaves_them_to_operators() {
     let running = Running::start().await;
