@@ -1,0 +1,82 @@
+//! The mesh is left running: what to try by hand, and what comes of it.
+
+use crate::mesh::Mesh;
+use crate::place::relative;
+use crate::show::{Show, number, say, share};
+use crate::traffic::Traffic;
+use std::time::{Duration, Instant};
+
+/// A daemon that somebody has killed stays away for so long.
+const AWAY: Duration = Duration::from_secs(5);
+
+/// Until Ctrl-C, or until something ends that should not.
+pub(crate) fn stay(mut mesh: Mesh, traffic: &Traffic, show: &Show) -> Result<bool, String> {
+    traffic.slow_down();
+    advise(&mesh);
+    let mut gone: Option<Instant> = None;
+    loop {
+        let before = traffic.count();
+        std::thread::sleep(Duration::from_secs(1));
+        let count = traffic.count();
+        let now = count - before;
+        show.now(&format!(
+            "{} requests, {} failed; in the last second {}, {} to cart v2, {} failed",
+            number(count.all),
+            number(count.failed),
+            now.all,
+            share(now.v2, now.all),
+            now.failed
+        ));
+        if let Some(ended) = mesh.ended() {
+            say("");
+            return Err(ended);
+        }
+        if !mesh.daemon_has_ended() {
+            continue;
+        }
+        let since = *gone.get_or_insert_with(|| {
+            say("\nringwayd is gone");
+            Instant::now()
+        });
+        if since.elapsed() >= AWAY {
+            mesh.revive_daemon()?;
+            gone = None;
+            say(&format!("\nringwayd is started again: process {}", mesh.daemon_id()));
+        }
+    }
+}
+
+/// What to try.
+fn advise(mesh: &Mesh) {
+    let folder = relative(mesh.place.folder());
+    let (ports, programs) = (&mesh.ports, relative(mesh.programs()));
+    say(&format!(
+        "
+Try it by hand, here, in another terminal:
+
+  export PATH=$PWD/{programs}:$PATH RINGWAY_CREDENTIAL=$PWD/{folder}/ringwayd/operator
+
+  curl http://127.0.0.1:{public}/basket           # the gateway, web, cart: who called whom
+  curl -i http://127.0.0.1:{public}/export        # seven times: its quota is a burst of five
+  curl -i http://127.0.0.1:{inside}/cart/1        # the gateway asks cart: it is not let in
+
+  ringwayctl status                            # proxies: version, certificate
+  ringwayctl top                               # rates and latency, live
+  ringwayctl edges                             # who talks to whom
+  ringwayctl certs                             # who holds what, until when
+  ringwayctl history
+
+  sed -i 's/cart: 90, cart-v2: 10/cart: 50, cart-v2: 50/' {folder}/mesh.yaml
+  ringwayctl plan {folder}/mesh.yaml
+  ringwayctl apply {folder}/mesh.yaml --wait
+  ringwayctl rollback 4
+  ringwayctl certs rotate --root
+  kill -9 {daemon}                              # ringwayd; the demo starts it again after five seconds
+
+Documents, access logs and what each process says are in {folder}. Ctrl-C ends everything.
+",
+        public = ports.public,
+        inside = ports.inside,
+        daemon = mesh.daemon_id(),
+    ));
+}
