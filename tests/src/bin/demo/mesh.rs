@@ -194,7 +194,11 @@ impl Mesh {
     /// As [`Mesh::control`]; what does not succeed is an error.
     pub(crate) fn must(&self, arguments: &[&str]) -> Result<Said, String> {
         let said = self.control(arguments)?;
-        if said.done { Ok(said) } else { Err(format!("ringwayctl {}: {}", arguments.join(" "), said.lines.join("\n"))) }
+        if said.done {
+            Ok(said)
+        } else {
+            Err(format!("ringwayctl {}: {}", arguments.join(" "), said.lines.join("\n    ")))
+        }
     }
 
     /// As [`Mesh::must`], for programs.

@@ -1,8 +1,11 @@
 //! Where the demo's files are: `target/demo`, made anew each time, for one demo at a time.
 
 use ringway_tests::workspace;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+
+/// A log of so many bytes is emptied.
+const LONG: u64 = 64 << 20;
 
 /// The folder, for as long as this lives.
 pub(crate) struct Place {
@@ -41,11 +44,26 @@ impl Place {
         made.and_then(|()| fs::write(&path, text)).map_err(|error| format!("{}: {error}", path.display()))
     }
 
+    /// The lines of a file, none where there is no such file.
+    pub(crate) fn lines(&self, name: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.folder.join(name)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
     /// The last lines of a file, for people who want to know what went wrong.
     pub(crate) fn tail(&self, name: &str) -> String {
-        let text = fs::read_to_string(self.folder.join(name)).unwrap_or_default();
-        let lines: Vec<_> = text.lines().collect();
+        let lines = self.lines(name);
         lines[lines.len().saturating_sub(12)..].join("\n")
+    }
+
+    /// Empties a log that has become long; its process writes on behind what is there.
+    pub(crate) fn shorten(&self, name: &str) {
+        let file = OpenOptions::new().write(true).open(self.folder.join(name));
+        if let Ok(file) = file
+            && file.metadata().is_ok_and(|now| now.len() > LONG)
+        {
+            let _full = file.set_len(0);
+        }
     }
 }
 

@@ -1,9 +1,12 @@
 //! The mesh is left running: what to try by hand, and what comes of it.
 
+use crate::document::{GROUPS, Ports};
 use crate::mesh::Mesh;
 use crate::place::relative;
 use crate::show::{Show, number, say, share};
 use crate::traffic::Traffic;
+use ringway_tests::workspace;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A daemon that somebody has killed stays away for so long.
@@ -27,6 +30,7 @@ pub(crate) fn stay(mut mesh: Mesh, traffic: &Traffic, show: &Show) -> Result<boo
             share(now.v2, now.all),
             now.failed
         ));
+        GROUPS.iter().for_each(|group| mesh.place.shorten(&format!("{group}/access.log")));
         if let Some(ended) = mesh.ended() {
             say("");
             return Err(ended);
@@ -49,34 +53,42 @@ pub(crate) fn stay(mut mesh: Mesh, traffic: &Traffic, show: &Show) -> Result<boo
 /// What to try.
 fn advise(mesh: &Mesh) {
     let folder = relative(mesh.place.folder());
-    let (ports, programs) = (&mesh.ports, relative(mesh.programs()));
+    let credential = here(&mesh.place.folder().join("ringwayd/operator"));
+    let programs = here(mesh.programs());
+    let version = mesh.standing().map_or(1, |(version, _)| version);
+    let Ports { public, inside, .. } = mesh.ports;
+    let [open, quota, inside] = [(public, "basket"), (public, "export"), (inside, "cart/1")]
+        .map(|(port, path)| format!("http://127.0.0.1:{port}/{path}"));
+    let daemon = mesh.daemon_id();
     say(&format!(
         "
 Try it by hand, here, in another terminal:
 
-  export PATH=$PWD/{programs}:$PATH RINGWAY_CREDENTIAL=$PWD/{folder}/ringwayd/operator
+  export PATH={programs}:$PATH RINGWAY_CREDENTIAL={credential}
 
-  curl http://127.0.0.1:{public}/basket           # the gateway, web, cart: who called whom
-  curl -i http://127.0.0.1:{public}/export        # seven times: its quota is a burst of five
-  curl -i http://127.0.0.1:{inside}/cart/1        # the gateway asks cart: it is not let in
+  curl {open:<40} # by the gateway and web to cart: who called whom
+  curl -i {quota:<37} # seven times: its quota is a burst of five
+  curl -i {inside:<37} # the gateway asks cart: it is not let in
 
-  ringwayctl status                            # proxies: version, certificate
-  ringwayctl top                               # rates and latency, live
-  ringwayctl edges                             # who talks to whom
-  ringwayctl certs                             # who holds what, until when
+  ringwayctl status                             # each proxy: version, certificate
+  ringwayctl top                                # rates and latency, live
+  ringwayctl edges                              # who talks to whom
+  ringwayctl certs                              # who holds what, until when
   ringwayctl history
 
   sed -i 's/cart: 90, cart-v2: 10/cart: 50, cart-v2: 50/' {folder}/mesh.yaml
-  ringwayctl plan {folder}/mesh.yaml
+  ringwayctl plan {folder}/mesh.yaml         # what would change
   ringwayctl apply {folder}/mesh.yaml --wait
-  ringwayctl rollback 4
+  ringwayctl rollback {version}
   ringwayctl certs rotate --root
-  kill -9 {daemon}                              # ringwayd; the demo starts it again after five seconds
+  kill -9 {daemon:<37} # ringwayd; five seconds later it is started again
 
 Documents, access logs and what each process says are in {folder}. Ctrl-C ends everything.
-",
-        public = ports.public,
-        inside = ports.inside,
-        daemon = mesh.daemon_id(),
+"
     ));
+}
+
+/// A path as one types it in the workspace, wherever one goes from there.
+fn here(path: &Path) -> String {
+    if path.starts_with(workspace()) { format!("$PWD/{}", relative(path)) } else { path.display().to_string() }
 }
