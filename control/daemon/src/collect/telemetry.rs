@@ -91,13 +91,13 @@ impl Counts {
 
     /// The share of answers that were no failure of the service or the proxy; 1 without an answer.
     pub fn success(&self) -> f64 {
-        let answered: u64 = self.classes[1..].iter().sum();
+        let answered = self.classes[1..].iter().fold(0, |sum: u64, count| sum.saturating_add(*count));
         if answered == 0 { 1.0 } else { 1.0 - self.classes[5] as f64 / answered as f64 }
     }
 
     /// The duration that this share of requests stayed under, microseconds; within a bucket, evenly. 0 without a request.
     pub fn quantile_us(&self, share: f64) -> f64 {
-        let total: u64 = self.latency.iter().sum();
+        let total = self.latency.iter().fold(0, |sum: u64, count| sum.saturating_add(*count));
         let wanted = share * total as f64;
         let (mut below, mut from) = (0.0, 0.0);
         for (at, count) in self.latency.iter().enumerate() {
