@@ -49,10 +49,6 @@ impl Running {
         Running { folder, daemon, address, configs }
     }
 
-    async fn token(&self) -> String {
-        token_of(&self.daemon.authority, "cart", now_ms()).await
-    }
-
     /// A client with this chain and key, if any, that trusts these roots.
     async fn try_client(&self, own: Option<(&[u8], &str)>, roots: &str) -> Result<AgentClient<Channel>, String> {
         self.try_channel(own, roots).await.map(AgentClient::new)
