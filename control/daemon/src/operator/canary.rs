@@ -324,8 +324,8 @@ impl Trial<'_> {
 
     /// By group, what those on trial counted since, and the rest of the group.
     fn counted(&self, before: &mut Seen) -> BTreeMap<&str, (Counts, Counts)> {
-        let mut groups: BTreeMap<&str, (Counts, Counts)> = BTreeMap::new();
-        self.members.keys().for_each(|group| drop(groups.insert(group, Default::default())));
+        let groups = self.members.keys().map(|group| (group.as_str(), Default::default()));
+        let mut groups: BTreeMap<&str, (Counts, Counts)> = groups.collect();
         let members = self.daemon.fleet.members();
         for (proxy, (epoch, counts)) in self.daemon.fleet.telemetry().of_proxies() {
             let Some(member) = members.get(&proxy) else { continue };
@@ -391,7 +391,7 @@ mod tests {
 
     fn counts(good: u64, bad: u64, bucket: usize) -> Counts {
         let mut counts = Counts::default();
-        (counts.classes[2], counts.classes[5]) = (good, bad);
+        (counts.classes[2], counts.classes[5], counts.failed) = (good, bad, bad);
         counts.latency[bucket] = good + bad;
         counts
     }

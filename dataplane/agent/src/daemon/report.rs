@@ -76,6 +76,8 @@ impl Reported {
                 each(&mut other.latency, &one.latency, |sum, more| sum + more);
                 other.denied += one.denied;
                 other.latency_sum_us += one.latency_sum_us;
+                other.failed += one.failed;
+                one.endings.into_iter().for_each(|(label, count)| *other.endings.entry(label).or_default() += count);
             }
         }
         // Who has left the series took its counts along: totals never go back.
@@ -84,6 +86,11 @@ impl Reported {
             each(&mut other.latency, &before.latency, u64::max);
             other.denied = other.denied.max(before.denied);
             other.latency_sum_us = other.latency_sum_us.max(before.latency_sum_us);
+            other.failed = other.failed.max(before.failed);
+            for (label, count) in &before.endings {
+                let now = other.endings.entry(label.clone()).or_default();
+                *now = (*now).max(*count);
+            }
         }
         self.others = others.clone();
         single.extend(others.into_iter().filter(|one| one.classes.iter().chain([&one.denied]).any(|count| *count > 0)));
@@ -110,6 +117,8 @@ fn series(requests: Vec<(SeriesKey, SeriesSum)>, rules: Vec<(RuleKey, RuleSum)>)
             classes: sum.classes.to_vec(),
             latency: sum.latency.to_vec(),
             latency_sum_us: sum.latency_sum_ns / 1_000,
+            failed: sum.failed,
+            endings: sum.endings.into_iter().map(|(label, count)| (label.to_owned(), count)).collect(),
             ..pb::Series::default()
         };
         found.insert(key, series);
@@ -221,7 +230,14 @@ mod tests {
     #[test]
     fn requests_and_refusals_of_a_route_are_one_series() {
         let key = |service: &str| SeriesKey { listener: "web".into(), route: "cart".into(), service: service.into() };
-        let sum = SeriesSum { classes: [0, 0, 3, 0, 1, 0], latency_sum_ns: 5_000, ..SeriesSum::default() };
+        let endings = BTreeMap::from([("upstream_truncated", 2)]);
+        let sum = SeriesSum {
+            classes: [0, 0, 3, 0, 1, 0],
+            latency_sum_ns: 5_000,
+            failed: 2,
+            endings,
+            ..SeriesSum::default()
+        };
         let rule = RuleKey { listener: "web".into(), route: "cart".into(), list: "allow", name: "".into() };
         let refused = RuleSum { refused: 1, would_refuse: 7 };
         let found = series(
@@ -231,5 +247,6 @@ mod tests {
         let told: Vec<_> =
             found.iter().map(|one| (&*one.service, one.classes[2], one.denied, one.latency_sum_us)).collect();
         assert_eq!(told, [("", 3, 1, 5), ("cart", 3, 0, 5)]);
+        assert_eq!((found[1].failed, found[1].endings["upstream_truncated"]), (2, 2));
     }
 }
