@@ -27,7 +27,9 @@ fn a_proxy_may_be_killed_at_any_moment_and_starts_with_one_whole_state() {
     let mut rounds_that_joined = 0;
     for round in 0..16 {
         let proxy = run.start_unready();
-        (random ^= random << 13, random ^= random >> 17, random ^= random << 5);
+        random ^= random << 13;
+        random ^= random >> 17;
+        random ^= random << 5;
         // From before its first word to long after it was ready.
         let end = Instant::now() + Duration::from_micros(u64::from(random % 1_200_000));
         let mut turn = 0;

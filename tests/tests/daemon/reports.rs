@@ -7,7 +7,7 @@ use super::{document, joined, plain};
 use api::pb::{Order, Series};
 use ringway_tests::certificates::Issued;
 use ringway_tests::tls::{Tls, first_of};
-use ringway_tests::{Origin, Proxy, eventually, free_port};
+use ringway_tests::{Origin, eventually, free_port};
 use std::time::Duration;
 
 #[test]
@@ -108,17 +108,17 @@ fn who_asks_whom_is_told_while_it_is_wanted() {
 
 #[test]
 fn who_drains_says_so_while_it_still_serves() {
-    let by_order = |fake: &Fake, _: &Proxy| fake.order(Order { drain: true, ..Order::default() });
-    let by_signal = |_: &Fake, proxy: &Proxy| proxy.signal("TERM");
-    let by_page = |_: &Fake, proxy: &Proxy| drop(proxy.admin("POST", "/drain"));
-    let ways: [(&str, &dyn Fn(&Fake, &Proxy)); 3] = [("order", &by_order), ("signal", &by_signal), ("page", &by_page)];
-    for (name, drain) in ways {
+    for name in ["order", "signal", "page"] {
         let (origin, port) = (Origin::text("one"), free_port());
         let fake = Fake::start();
         fake.push(&plain(port, &[&origin]));
         let mut proxy = joined(&fake);
         fake.applied();
-        drain(&fake, &proxy);
+        match name {
+            "order" => fake.order(Order { drain: true, ..Order::default() }),
+            "signal" => proxy.signal("TERM"),
+            _ => drop(proxy.admin("POST", "/drain")),
+        }
         let report = fake.until(&format!("a report that it drains, by {name}"), |shared| {
             shared.reports.iter().find(|report| report.draining).cloned()
         });
