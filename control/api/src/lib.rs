@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod canonical;
+pub mod envoy;
 mod finding;
 mod keys;
 pub mod mesh;

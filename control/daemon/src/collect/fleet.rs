@@ -3,9 +3,9 @@
 use crate::collect::places::Places;
 use crate::collect::telemetry::Telemetry;
 use crate::state::now_ms;
-use crate::xds::Progress;
+use crate::xds::{Client, Progress};
 use api::pb;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -171,7 +171,7 @@ impl Fleet {
         member.resources = Some(Progress::default());
         drop(inner);
         self.changed();
-        Streams { fleet: self.clone(), proxy: proxy.into(), number, told: Progress::default() }
+        Streams { fleet: self.clone(), proxy: proxy.into(), number, told: Progress::default(), listens: false }
     }
 
     /// A session of a proxy begins.
@@ -220,6 +220,8 @@ pub struct Streams {
     proxy: Arc<str>,
     number: u64,
     told: Progress,
+    /// What it has taken stood for where it listens.
+    listens: bool,
 }
 
 impl Streams {
@@ -233,6 +235,23 @@ impl Streams {
             member.resources = Some(progress);
             member.last_contact_ms = now_ms();
         }
+        self.fleet.changed();
+    }
+
+    /// Where a client listens that has no session to report it.
+    pub(crate) async fn listens(&mut self, client: &Client, listeners: &BTreeMap<Arc<str>, SocketAddr>) {
+        let speaks = |member: &Member| member.stream == self.number && member.report.is_none();
+        if !self.fleet.lock().members.get(&self.proxy).is_some_and(speaks) {
+            return;
+        }
+        let own = listeners.iter().map(|(name, address)| pb::OwnListener {
+            name: name.to_string(),
+            address: address.to_string(),
+            ready: true,
+        });
+        let places = own.filter_map(|one| place(&one, client.peer)).collect();
+        self.listens = true;
+        self.fleet.places.listen(&client.proxy, &client.group, places).await;
         self.fleet.changed();
     }
 
@@ -250,6 +269,9 @@ impl Drop for Streams {
         if let Some(member) = self.fleet.lock().members.get_mut(&self.proxy).filter(|m| m.stream == self.number) {
             member.resources = None;
             member.last_contact_ms = now_ms();
+            if self.listens && member.report.is_none() {
+                self.fleet.places.vanished(&self.proxy);
+            }
         }
         self.fleet.changed();
     }

@@ -49,7 +49,8 @@ fn shown(record: Proxy, member: &Member) -> pb::Proxy {
         applied,
         clock_skew_ms: member.clock_skew_ms,
         address: member.address.map(|address| address.to_string()).unwrap_or_default(),
-        ready: report.ready,
+        // An Envoy reports nothing: one that has taken a document is taken for ready.
+        ready: report.ready || (member.report.is_none() && member.is_connected() && member.applied() > 0),
         draining: report.draining,
         rejected: member.rejected(),
         ignored: report.ignored.clone(),

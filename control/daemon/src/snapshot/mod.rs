@@ -109,6 +109,21 @@ impl Snapshot {
         &self.resources[kind as usize]
     }
 
+    /// Whether both have the same resources of a kind.
+    pub(crate) fn shares(&self, other: &Snapshot, kind: Kind) -> bool {
+        Arc::ptr_eq(&self.resources[kind as usize], &other.resources[kind as usize])
+    }
+
+    /// Has another's resources of a kind from now on.
+    pub(crate) fn share(&mut self, other: &Snapshot, kind: Kind) {
+        self.resources[kind as usize] = other.resources[kind as usize].clone();
+    }
+
+    /// Has these resources of a kind from now on.
+    pub(crate) fn put(&mut self, kind: Kind, named: Named) {
+        self.resources[kind as usize] = Arc::new(named);
+    }
+
     /// What has changed since an earlier snapshot, by name, several times perhaps; `None`: that is too long ago, or of
     /// another line.
     pub fn changed_after(&self, before: &Snapshot) -> Option<impl Iterator<Item = &(Kind, Arc<str>)>> {

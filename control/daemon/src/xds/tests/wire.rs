@@ -25,7 +25,7 @@ struct Anybody {
 }
 
 fn somebody() -> Client {
-    Client { proxy: "p".to_owned(), group: "edge".to_owned() }
+    Client { proxy: "p".to_owned(), group: "edge".to_owned(), peer: std::net::Ipv4Addr::LOCALHOST.into() }
 }
 
 #[tonic::async_trait]
