@@ -7,9 +7,13 @@
 //! | `forwarded: { mode: replace }` | to remove the field before anything else |
 //! | `limits: { body }` | to hold bodies back, and to refuse those that are longer |
 //! | `deny`, `allow` of tcp | to connect to the service when the client has sent something: its rules are asked no earlier |
+//! | `cors` of routes with methods or headers | to answer preflights before their route does |
+//! | `limits: { pending: 0 }` of a service | 1: it counts who opens a connection too |
 //! | `balance: peak-ewma` | `least_request` alone |
 
+mod words;
 
+pub use words::{Word, words};
 
 use std::net::SocketAddr;
 
@@ -17,18 +21,20 @@ use envoy_types::pb::{
     envoy::{
         config::{
             cluster::v3::Cluster,
-            common::mutation_rules::v3::{HeaderMutation, header_mutation::Action},
+            common::mutation_rules::v3::{HeaderMutation, header_mutation},
             core::v3::{
                 Node, PathConfigSource, TransportSocket, TypedExtensionConfig, config_source::ConfigSourceSpecifier,
                 transport_socket,
             },
             listener::v3::{Filter, Listener, filter},
+            route::v3::{RouteAction, RouteConfiguration, route::Action, route_action::ClusterSpecifier},
         },
         extensions::{
             filters::{
                 http::buffer::v3::Buffer,
                 network::{
                     http_connection_manager::v3::{HttpConnectionManager, HttpFilter, http_filter},
+                    rbac::v3::Rbac,
                     tcp_proxy::v3::{TcpProxy, UpstreamConnectMode},
                 },
             },
@@ -45,7 +51,7 @@ use envoy_types::pb::{
 use crate::{
     model::{Address, ForwardedMode},
     resources::Packed,
-    translate::address,
+    translate::{PREFLIGHT, address},
     xds,
 };
 
@@ -59,6 +65,11 @@ const MOST_PATH: usize = 1024;
 const OURS: &[u8] = b"/ringway.v1.";
 /// What a client may send before the service is connected, bytes.
 const EARLY_BYTES: u32 = 64 * 1024;
+
+/// The longest body that an Envoy can be told, bytes.
+const MOST_BODY: u64 = u32::MAX as u64;
+/// No service: their names have no `:`.
+const NOWHERE: &str = "ringway:nowhere";
 
 const EARLY_MUTATION: &str =
     "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation";
@@ -98,6 +109,8 @@ impl Envoy {
             Some(Packed::listener(&self.listener(xds::decode(&of.body, xds::LISTENER)?)?))
         } else if xds::is(&of.body, xds::CLUSTER) {
             Some(Packed::cluster(&self.cluster(xds::decode(&of.body, xds::CLUSTER)?)?))
+        } else if xds::is(&of.body, xds::ROUTE_CONFIGURATION) {
+            Some(Packed::routes(&routes(xds::decode(&of.body, xds::ROUTE_CONFIGURATION)?)))
         } else {
             None
         };
@@ -114,7 +127,7 @@ impl Envoy {
             if let Some(socket) = &mut chain.transport_socket {
                 self.socket(socket)?;
             }
-            let has_rules = chain.filters.iter().any(|filter| is(filter, xds::NETWORK_RBAC));
+            let has_rules = chain.filters.iter().any(refuses);
             for filter in &mut chain.filters {
                 let Some(filter::ConfigType::TypedConfig(config)) = &mut filter.config_type else { continue };
                 if xds::is(config, xds::HTTP_CONNECTION_MANAGER) {
@@ -132,6 +145,10 @@ impl Envoy {
     fn cluster(&self, mut of: Cluster) -> Result<Cluster, String> {
         if let Some(socket) = &mut of.transport_socket {
             self.socket(socket)?;
+        }
+        let thresholds = of.circuit_breakers.iter_mut().flat_map(|limits| &mut limits.thresholds);
+        for pending in thresholds.filter_map(|limits| limits.max_pending_requests.as_mut()) {
+            pending.value = pending.value.max(1);
         }
         if let Some(balance) = &mut of.load_balancing_policy {
             let typed = |one: &TypedExtensionConfig| one.typed_config.as_ref().is_some_and(is_ours);
@@ -203,15 +220,15 @@ fn manager(mut of: HttpConnectionManager, ours: &Ours) -> Result<HttpConnectionM
         if of.xff_num_trusted_hops > 0 {
             return Err("`forwarded: { mode: replace }` with `trusted-hops`: an Envoy has no word for it".to_owned());
         }
-        let remove = HeaderMutation { action: Some(Action::Remove("x-forwarded-for".to_owned())) };
+        let remove = HeaderMutation { action: Some(header_mutation::Action::Remove("x-forwarded-for".to_owned())) };
         of.early_header_mutation_extensions.push(TypedExtensionConfig {
             name: "envoy.http.early_header_mutation.header_mutation".to_owned(),
             typed_config: Some(xds::any(EARLY_MUTATION, &EarlyMutation { mutations: vec![remove] })),
         });
     }
     if let Some(bytes) = ours.body_bytes {
-        if !(1.0..=f64::from(u32::MAX)).contains(&bytes) {
-            return Err("`limits: { body }` of 4 GiB or more: an Envoy has no word for it".to_owned());
+        if !(1.0..=MOST_BODY as f64).contains(&bytes) {
+            return Err("`limits: { body }` of 4 GiB or more, or of nothing: an Envoy has no word for it".to_owned());
         }
         // An upgrade has no end to wait for.
         for upgrade in &mut of.upgrade_configs {
@@ -229,6 +246,18 @@ fn manager(mut of: HttpConnectionManager, ours: &Ours) -> Result<HttpConnectionM
     Ok(of)
 }
 
+/// An Envoy's filter that answers preflights looks at none whose route answers by itself. It answers them all, so nothing
+/// goes to that cluster, which there is not.
+fn routes(mut of: RouteConfiguration) -> RouteConfiguration {
+    let routes = of.virtual_hosts.iter_mut().flat_map(|host| &mut host.routes);
+    for preflight in routes.filter(|route| route.name.ends_with(PREFLIGHT)) {
+        let nowhere = ClusterSpecifier::Cluster(NOWHERE.to_owned());
+        preflight.action =
+            Some(Action::Route(RouteAction { cluster_specifier: Some(nowhere), ..RouteAction::default() }));
+    }
+    of
+}
+
 /// Connects to the service when the client has sent something: an Envoy asks its rules no earlier, and what the service
 /// says first would reach whom they refuse.
 fn late(of: TcpProxy) -> TcpProxy {
@@ -239,8 +268,10 @@ fn late(of: TcpProxy) -> TcpProxy {
     }
 }
 
-fn is(filter: &Filter, type_url: &str) -> bool {
-    matches!(&filter.config_type, Some(filter::ConfigType::TypedConfig(config)) if xds::is(config, type_url))
+/// Whether it is rules that do more than try.
+fn refuses(filter: &Filter) -> bool {
+    let Some(filter::ConfigType::TypedConfig(config)) = &filter.config_type else { return false };
+    xds::decode::<Rbac>(config, xds::NETWORK_RBAC).is_ok_and(|rules| rules.rules.is_some())
 }
 
 fn is_ours(config: &Any) -> bool {

@@ -56,21 +56,26 @@ fn cut(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect()
 }
 
-/// Reads `Error adding/updating listener(s) NAME: REASON`, each further one on a line of its own, as an Envoy writes it of
-/// listeners and clusters; it has taken the others. A line that begins with no such name goes on with the last reason.
-fn named<'t>(text: &'t str, was_sent: impl Fn(&str) -> bool) -> Vec<(&'t str, &'t str)> {
+/// Reads `Error adding/updating listener(s) NAME: REASON`, as an Envoy writes it of listeners, each further one on a line of
+/// its own, and of clusters, with commas between; it has taken the others. What begins with no such name goes on with the
+/// last reason.
+fn named(text: &str, was_sent: impl Fn(&str) -> bool) -> Vec<(&str, &str)> {
     const HEADS: [&str; 2] = ["Error adding/updating listener(s) ", "Error adding/updating cluster(s) "];
     let Some(list) = HEADS.iter().find_map(|head| text.strip_prefix(head)) else { return Vec::new() };
-    let mut named: Vec<(&str, &str)> = Vec::new();
-    for line in list.lines() {
-        match line.split_once(": ").filter(|(name, _)| was_sent(name)) {
-            Some(one) => named.push(one),
-            // A reason of several lines: the first says what it is.
-            None if !named.is_empty() => {}
-            None => return Vec::new(),
-        }
+    let behind = |mark: &'static str| list.match_indices(mark).map(move |(at, _)| at + mark.len());
+    let mut starts: Vec<usize> = std::iter::once(0).chain(behind("\n")).chain(behind(", ")).collect();
+    starts.sort_unstable();
+    let name = |at: usize| list[at..].split_once(": ").map(|(name, _)| name).filter(|name| was_sent(name));
+    let starts: Vec<(usize, &str)> = starts.into_iter().filter_map(|at| Some((at, name(at)?))).collect();
+    let ends = starts.iter().skip(1).map(|(at, _)| *at).chain([list.len()]);
+    let one = |((at, name), end): (&(usize, &'_ str), usize)| {
+        let reason = list[at + name.len() + 2..end].trim_end_matches(['\n', ',', ' ']);
+        (&list[*at..at + name.len()], reason)
+    };
+    match starts.first() {
+        Some((0, _)) => starts.iter().zip(ends).map(one).collect(),
+        _ => Vec::new(),
     }
-    named
 }
 
 #[cfg(test)]
@@ -89,8 +94,11 @@ mod tests {
 
     #[test]
     fn an_envoys_text_names_what_it_refuses() {
-        let text = "Error adding/updating listener(s) web: no such filter: x\nin: bad address\n and more\n";
-        assert_eq!(names(text, &["in", "out", "web"]), pairs(&[("web", "no such filter: x"), ("in", "bad address")]));
+        let text = "Error adding/updating listener(s) web: no such filter: x\nin: bad address, and more\n";
+        let wanted = pairs(&[("web", "no such filter: x"), ("in", "bad address, and more")]);
+        assert_eq!(names(text, &["in", "out", "web"]), wanted);
+        let text = "Error adding/updating cluster(s) a: no roots, none at all, b: x: y";
+        assert_eq!(names(text, &["a", "b", "c"]), pairs(&[("a", "no roots, none at all"), ("b", "x: y")]));
     }
 
     #[test]

@@ -10,8 +10,8 @@ use crate::files::{Contents, Files, Wanted};
 use crate::sockets::Binding;
 use crate::tell::tell;
 use crate::world::now_s;
-use api::Resources;
 use api::mesh::KeyPair;
+use api::{Resources, xds};
 use plan::{Plan, Rejection};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -123,6 +123,12 @@ impl Daemon {
     /// How things stand.
     pub(super) fn standing(&self) -> Arc<Standing> {
         self.standing.clone()
+    }
+
+    /// How long before its end a certificate is worth a warning, seconds, if it is the one that renews itself.
+    pub(super) fn warn_s(&self, certificate: &plan::Certificate) -> Option<u64> {
+        let joined = self.joined.as_ref().filter(|_| *certificate.name == *xds::IDENTITY_SECRET);
+        joined.map(Joined::overdue_s)
     }
 
     /// What belongs to the process, and what it proves itself with.
