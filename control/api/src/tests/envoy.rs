@@ -73,11 +73,11 @@ fn has(of: &Packed, text: &str) -> bool {
 }
 
 fn config<M: prost::Message + Default>(of: &Listener, type_url: &str) -> M {
-    let configs = of.filter_chains[0].filters.iter().filter_map(|filter| match &filter.config_type {
+    let mut configs = of.filter_chains[0].filters.iter().rev().filter_map(|filter| match &filter.config_type {
         Some(filter::ConfigType::TypedConfig(config)) if xds::is(config, type_url) => Some(config),
         _ => None,
     });
-    xds::decode(configs.last().unwrap(), type_url).unwrap()
+    xds::decode(configs.next().unwrap(), type_url).unwrap()
 }
 
 #[test]

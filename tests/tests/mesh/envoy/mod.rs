@@ -1,11 +1,13 @@
 //! A real Envoy as a proxy of the mesh: it joins, is told the same as a proxy of ours, and answers the same.
 
+mod differences;
+
 use ringway_tests::certificates::{Authority, Leaf};
 use ringway_tests::tls::Tls;
 use ringway_tests::{Client, Head, Mesh, Origin, Proxy, eventually, free_port, peers, respond, until};
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ struct Envoy {
 
 impl Envoy {
     /// Joins a group, and starts.
-    fn join(mesh: &Mesh, program: &PathBuf, group: &str, xds: &str) -> Envoy {
+    fn join(mesh: &Mesh, program: &Path, group: &str, xds: &str) -> Envoy {
         let name = format!("{group}-{}", free_port());
         let said = mesh.done(&["envoy", "join", "--group", group, "--into", &name, "--xds", xds]);
         assert!(said.contains(&format!("joined group {group}")) && said.contains("envoy.yaml"), "{said}");
@@ -40,7 +42,7 @@ impl Drop for Envoy {
     }
 }
 
-fn start(program: &PathBuf, folder: &PathBuf) -> Child {
+fn start(program: &Path, folder: &Path) -> Child {
     let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).unwrap();
     let mut command = Command::new(program);
     command.arg("-c").arg(folder.join("envoy.yaml")).arg("--reject-unknown-dynamic-fields");
@@ -287,6 +289,9 @@ fn an_envoy_answers_as_a_proxy_of_ours_of_the_same_group() {
         let second = outcomes(&shop.ports, &shop.origin);
         shop.push("app");
         eventually("it is as before", || shop.ask("/cart/x") == Some(200));
+        // The document has no word that an Envoy honours otherwise but one.
+        let words = shop.mesh.control(&["check", "mesh.yaml", "--for", "envoy"]);
+        assert!(words.code == Some(2) && words.out.lines().count() == 1 && words.out.contains("`body`"), "{words:?}");
         let rejects = shop.mesh.done(&["rejects"]);
         assert_eq!(rejects, "no proxy refuses anything\n", "{who}");
         if let Place::Theirs(envoy) = &front {
@@ -347,4 +352,43 @@ fn hops_between_envoys_and_proxies_of_ours_are_mtls_both_ways() {
         Tls::rooted(&roots).any_name().refused(local(shop.ports.back), "back");
         Tls::rooted(&roots).any_name().with(&strange).refused(local(shop.ports.back), "back");
     }
+}
+
+/// The certificate that a port shows.
+fn shown(port: u16, roots: &str) -> Option<Vec<u8>> {
+    let mut client = Tls::rooted(roots).any_name().try_connect(local(port), "back").ok()?;
+    client.met().certificate
+}
+
+#[test]
+fn an_envoy_takes_up_a_renewed_certificate_and_outlives_the_daemon() {
+    let test = "mesh::an_envoy_takes_up_a_renewed_certificate_and_outlives_the_daemon";
+    let Some(mut shop) = Shop::open(test) else { return };
+    let roots = fs::read_to_string(shop.mesh.folder().join("data/operator/ca.pem")).unwrap();
+    let (front, back) = (shop.take("front", "delta"), shop.take("back", "delta"));
+    shop.is_whole("envoys");
+    let (Place::Theirs(front), Place::Theirs(back)) = (&front, &back) else { panic!("two envoys") };
+    let first = shown(shop.ports.back, &roots).expect("a certificate");
+    for envoy in [front, back] {
+        let said = shop.mesh.control_as("nowhere", &["envoy", "renew", envoy.folder.to_str().unwrap()]);
+        assert!(said.code == Some(0) && said.out.contains("was renewed"), "no operator is needed: {said:?}");
+    }
+    eventually("the other one is shown", || shown(shop.ports.back, &roots).is_some_and(|now| now != first));
+    assert_eq!(shop.ask("/back/x"), Some(200));
+    for entry in fs::read_dir(&front.folder).unwrap().flatten().filter(|entry| entry.file_name() != "log") {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&entry.metadata().unwrap().permissions()) & 0o077;
+        assert!(entry.file_type().unwrap().is_symlink() || mode == 0, "{entry:?} is the owner's alone");
+    }
+    let again = shop.mesh.control(&["envoy", "join", "--group", "front", "--into", front.folder.to_str().unwrap()]);
+    assert!(again.code == Some(1) && again.err.contains("renew"), "{again:?}");
+
+    // With the new certificate it comes back to a daemon that was away; meanwhile it serves.
+    shop.mesh.kill();
+    assert_eq!(shop.ask("/back/x"), Some(200));
+    shop.mesh.revive();
+    let both = || [shop.mesh.proxies("front"), shop.mesh.proxies("back")].concat();
+    eventually("both are back", || both().iter().all(|proxy| proxy["connected"] == true));
+    shop.push("nobody");
+    eventually("it is told what is new", || shop.ask("/cart/x") == Some(503));
+    assert_eq!(shop.ask("/back/x"), Some(200));
 }
