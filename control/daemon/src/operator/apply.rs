@@ -178,13 +178,14 @@ async fn try_out(
     };
     let back = |line: String, findings: Vec<String>| Done { number: now, outcome: Outcome::RolledBack, line, findings };
     let members = canary.members(number, groups, &daemon.fleet.members());
+    let mut seen = String::new();
     if !members.is_empty() {
         // Until it is known otherwise: should the daemon end now, that is what became of it.
         documents::taken_back(&daemon.store, number, "the daemon ended while it was on trial").await?;
         let all: usize = members.values().map(std::collections::BTreeSet::len).sum();
         tell::tell(format_args!("operator `{author}`: version {number} is on trial with {all} proxies"));
         match canary::run(daemon, canary, (number, &author, mesh), &members, sender).await {
-            Verdict::Good => {}
+            Verdict::Good(judged) => seen = judged,
             Verdict::Bad(why) => {
                 documents::taken_back(&daemon.store, number, &why.join("; ")).await?;
                 tell::tell(format_args!("version {number} is taken back: {}", why.join("; ")));
@@ -212,7 +213,7 @@ async fn try_out(
     daemon.read_document().await?;
     let line = match members.is_empty() {
         true => format!("version {number} is in force; nobody who is connected could try it"),
-        false => format!("version {number} is in force, after its trial"),
+        false => format!("version {number} is in force, after its trial: {seen}"),
     };
     tell::tell(format_args!("operator `{author}`: {line}"));
     Ok(Done { number, outcome: Outcome::Running, line, findings: Vec::new() })

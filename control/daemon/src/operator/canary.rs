@@ -16,8 +16,8 @@ use tonic::Status;
 
 /// When nobody says.
 const WATCH: Duration = Duration::from_secs(30);
-/// What proxies report comes every two seconds: less shows nothing.
-const SHORTEST: Duration = Duration::from_secs(1);
+/// Two reports of each proxy, which come every two seconds: less shows nothing.
+const SHORTEST: Duration = Duration::from_secs(4);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// Those on trial get so long to take the push.
 const TAKE: Duration = Duration::from_secs(60);
@@ -63,7 +63,7 @@ impl Canary {
         }
         let watch = if *watch_ms == 0 { WATCH } else { Duration::from_millis(u64::from(*watch_ms)) };
         if !(SHORTEST..=LONGEST).contains(&watch) {
-            return Err("--watch is from 1s to 24h".to_owned());
+            return Err("--watch is from 4s to 24h: proxies report every 2s".to_owned());
         }
         let limits = abort_on.iter().map(|text| limit(text)).collect::<Result<Vec<_>, _>>()?;
         let limits = if limits.is_empty() { vec![Limit::Errors(0.01)] } else { limits };
@@ -188,7 +188,8 @@ fn chosen(
 
 /// What became of a trial.
 pub(super) enum Verdict {
-    Good,
+    /// What it was judged by.
+    Good(String),
     /// Why it is taken back.
     Bad(Vec<String>),
     /// Another trial is under way.
@@ -216,12 +217,13 @@ pub(super) async fn run(
     };
     daemon.snapshots.try_out(number, mesh, members);
     let trial = Trial { daemon, canary, number, members, running: &running, stopped, sender };
-    let bad = trial.watch().await;
-    if bad.is_empty() {
-        return Verdict::Good;
+    match trial.watch().await {
+        Ok(seen) => Verdict::Good(seen),
+        Err(bad) => {
+            daemon.snapshots.end_trial();
+            Verdict::Bad(bad)
+        }
     }
-    daemon.snapshots.end_trial();
-    Verdict::Bad(bad)
 }
 
 /// By proxy: its epoch, and what it had counted.
@@ -242,15 +244,19 @@ impl Trial<'_> {
         self.members.values().any(|members| members.contains(proxy))
     }
 
-    /// Watches until the end; why it is taken back, or nothing.
-    async fn watch(&self) -> Vec<String> {
+    /// Watches until the end; what was seen.
+    ///
+    /// # Errors
+    /// Why it is taken back.
+    async fn watch(&self) -> Result<String, Vec<String>> {
         let begun = Instant::now();
         let mut absent: HashMap<String, Instant> = HashMap::new();
+        let mut epochs: HashMap<Arc<str>, u64> = HashMap::new();
         let mut from: Option<(Instant, Seen)> = None;
         let mut told: Option<Instant> = None;
         loop {
             if *self.stopped.borrow() {
-                return vec!["an operator ended it".to_owned()];
+                return Err(vec!["an operator ended it".to_owned()]);
             }
             let members = self.daemon.fleet.members();
             let tried: HashMap<_, _> = members
@@ -258,15 +264,15 @@ impl Trial<'_> {
                 .filter(|(id, _)| self.has(id))
                 .map(|(id, member)| (id.clone(), member.clone()))
                 .collect();
-            if let Some(gone) = self.gone(&tried, &mut absent) {
-                return vec![gone];
+            if let Some(gone) = self.gone(&tried, &mut absent).or_else(|| began_anew(&tried, &mut epochs)) {
+                return Err(vec![gone]);
             }
             let Counted { of, done, refused, behind } = count(tried, self.number);
             if !refused.is_empty() {
-                return refused;
+                return Err(refused);
             }
             let mut line = format!("{done} of {of} proxies on trial have version {}", self.number);
-            match &from {
+            match &mut from {
                 None if behind.is_empty() => {
                     let ends = Instant::now() + self.canary.watch;
                     *self.running.ends.lock().unwrap_or_else(PoisonError::into_inner) = Some(ends);
@@ -274,18 +280,24 @@ impl Trial<'_> {
                 }
                 None if begun.elapsed() > TAKE => {
                     let seconds = TAKE.as_secs();
-                    return behind.iter().map(|id| format!("{id}: has not taken it in {seconds} s")).collect();
+                    return Err(behind.iter().map(|id| format!("{id}: has not taken it in {seconds} s")).collect());
                 }
                 None => {}
                 Some((since, before)) => {
-                    let (trial, rest) = self.counted(before);
-                    let bad =
-                        self.canary.limits.iter().filter_map(|limit| judge(*limit, &trial, &rest)).collect::<Vec<_>>();
+                    let groups = self.counted(before);
+                    let judged = groups.iter().flat_map(|(group, (trial, rest))| {
+                        let bad = self.canary.limits.iter().filter_map(|limit| judge(*limit, trial, rest));
+                        bad.map(|bad| format!("group {group}: {bad}")).collect::<Vec<_>>()
+                    });
+                    let bad: Vec<String> = judged.collect();
                     if !bad.is_empty() {
-                        return bad;
+                        return Err(bad);
                     }
-                    let Some(left) = self.canary.watch.checked_sub(since.elapsed()) else { return Vec::new() };
-                    line.push_str(&format!("; {} s left: {}", left.as_secs(), compared(&trial, &rest)));
+                    let seen =
+                        groups.iter().map(|(group, (trial, rest))| format!("{group}: {}", compared(trial, rest)));
+                    let seen = seen.collect::<Vec<_>>().join("; ");
+                    let Some(left) = self.canary.watch.checked_sub(since.elapsed()) else { return Ok(seen) };
+                    line.push_str(&format!("; {} s left: {seen}", left.as_secs()));
                 }
             }
             if told.is_none_or(|told| told.elapsed() >= TELL) {
@@ -310,24 +322,31 @@ impl Trial<'_> {
         None
     }
 
-    /// What those on trial counted since, and the rest of their groups.
-    fn counted(&self, before: &Seen) -> (Counts, Counts) {
-        let (mut trial, mut rest) = (Counts::default(), Counts::default());
+    /// By group, what those on trial counted since, and the rest of the group.
+    fn counted(&self, before: &mut Seen) -> BTreeMap<&str, (Counts, Counts)> {
+        let groups = self.members.keys().map(|group| (group.as_str(), Default::default()));
+        let mut groups: BTreeMap<&str, (Counts, Counts)> = groups.collect();
         let members = self.daemon.fleet.members();
         for (proxy, (epoch, counts)) in self.daemon.fleet.telemetry().of_proxies() {
-            let of_group = members.get(&proxy).is_some_and(|member| self.members.contains_key(&member.group));
-            if !of_group {
-                continue;
-            }
-            let news = match before.get(&proxy) {
-                Some((same, before)) if *same == epoch => counts.since(before),
-                // Another process: all of it is new. Of one that joined since, too.
-                _ => counts,
-            };
+            let Some(member) = members.get(&proxy) else { continue };
+            let Some((trial, rest)) = groups.get_mut(member.group.as_str()) else { continue };
+            // Of one that is seen for the first time it is not known when it counted what: that is where counting begins.
+            let (same, start) = *before.entry(proxy.clone()).or_insert((epoch, counts));
+            // Of another process all is new.
+            let news = if same == epoch { counts.since(&start) } else { counts };
             if self.has(&proxy) { trial.add(&news) } else { rest.add(&news) }
         }
-        (trial, rest)
+        groups
     }
+}
+
+/// One of those on trial whose process is another than before: it ended, whatever it was that ended it.
+fn began_anew(tried: &HashMap<Arc<str>, Member>, epochs: &mut HashMap<Arc<str>, u64>) -> Option<String> {
+    tried.iter().find_map(|(proxy, member)| {
+        let epoch = member.hello.as_ref()?.epoch;
+        let first = *epochs.entry(proxy.clone()).or_insert(epoch);
+        (first != epoch).then(|| format!("{proxy}: its process ended, and began anew"))
+    })
 }
 
 /// Why those on trial are worse than they may be.
@@ -372,7 +391,7 @@ mod tests {
 
     fn counts(good: u64, bad: u64, bucket: usize) -> Counts {
         let mut counts = Counts::default();
-        (counts.classes[2], counts.classes[5]) = (good, bad);
+        (counts.classes[2], counts.classes[5], counts.failed) = (good, bad, bad);
         counts.latency[bucket] = good + bad;
         counts
     }
@@ -393,7 +412,7 @@ mod tests {
         let read = |percent, watch_ms| Canary::read(&pb::Canary { percent, watch_ms, abort_on: Vec::new() });
         assert_eq!(read(10, 0).unwrap().watch, WATCH);
         assert_eq!(read(10, 0).unwrap().limits, [Limit::Errors(0.01)]);
-        assert!(read(0, 0).is_err() && read(100, 0).is_err() && read(10, 999).is_err());
+        assert!(read(0, 0).is_err() && read(100, 0).is_err() && read(10, 3999).is_err() && read(10, 4000).is_ok());
     }
 
     #[test]
