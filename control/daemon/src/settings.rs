@@ -28,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) trust_domain: Option<String>,
     pub(crate) store_key: Option<PathBuf>,
     pub(crate) root: Option<RootFiles>,
+    pub(crate) etcd: Option<api::settings::Etcd>,
 }
 
 impl Settings {
@@ -36,7 +37,7 @@ impl Settings {
     /// # Errors
     /// It was told what is wrong.
     pub(crate) fn read(file: Option<&Path>, given: &Given) -> Result<Settings, ()> {
-        let api::settings::Settings { address, admin, data_dir, names, advertise, trust_domain, root, store_key } =
+        let api::settings::Settings { address, admin, data_dir, names, advertise, trust_domain, root, store_key, etcd } =
             file.map_or(Ok(api::settings::Settings::default()), read)?;
         let data_dir = given.data_dir.clone().or(data_dir.map(PathBuf::from));
         Ok(Settings {
@@ -48,6 +49,7 @@ impl Settings {
             trust_domain,
             store_key: store_key.map(PathBuf::from),
             root: root.map(files),
+            etcd,
         })
     }
 

@@ -57,7 +57,11 @@ impl Daemon {
     /// In words: the store is another process's, the key is not the one that sealed it, the disk is full.
     pub(crate) async fn open(settings: Settings, bound: SocketAddr) -> Result<Arc<Daemon>, String> {
         files::make_folder(&settings.data_dir)?;
-        let store = Store::open(&settings.data_dir).map_err(|failure| failure.to_string())?;
+        let store = match settings.etcd.clone() {
+            Some(etcd) => Store::share(etcd).await,
+            None => Store::open(&settings.data_dir),
+        };
+        let store = store.map_err(|failure| failure.to_string())?;
         let source = Source {
             file: settings.store_key.clone(),
             variable: std::env::var(VARIABLE).ok().map(Zeroizing::new),

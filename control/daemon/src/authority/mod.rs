@@ -97,7 +97,7 @@ impl From<Refusal> for tonic::Status {
             Refusal::Missing(_) => tonic::Status::not_found(text),
             Refusal::NotYet(_) => tonic::Status::failed_precondition(text),
             Refusal::Store(Failure::Conflict { .. }) => tonic::Status::aborted(text),
-            Refusal::Store(Failure::Broken(_)) => tonic::Status::unavailable(text),
+            Refusal::Store(Failure::Broken(_) | Failure::Away(_)) => tonic::Status::unavailable(text),
             Refusal::Broken(_) => tonic::Status::internal(text),
         }
     }

@@ -144,6 +144,9 @@ impl Disk {
                         continue;
                     }
                     revision += 1;
+                    for prefix in &change.clears {
+                        entries.retain_in(prefix.as_str().., |key, _| !key.starts_with(prefix.as_str()))?;
+                    }
                     for (key, value) in &change.writes {
                         match value {
                             Some(value) => entries.insert(key.as_str(), (revision, value.as_slice()))?,
