@@ -95,7 +95,7 @@ pub(crate) fn read(file: &Path) -> Result<api::settings::Settings, ()> {
     api::settings::load(&text, &name).map_err(|findings| tell::tell_findings(&findings))
 }
 
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "localhost".to_owned() } else { name.to_ascii_lowercase() }

@@ -212,7 +212,7 @@ impl Authority {
         if let Some(change) = held.replacement(&self.seal, self.brought.as_ref(), now_ms) {
             match self.store.commit(change).await {
                 // Somebody else was first: that is what stands there now.
-                Ok(_) | Err(Failure::Conflict { .. }) => {}
+                Ok(_) | Err(Failure::Conflict { .. } | Failure::Away(_)) => {}
                 Err(failure) => return Err(failure.into()),
             }
         }

@@ -15,7 +15,7 @@ pub(crate) struct Page(pub(crate) Arc<Fleet>);
 
 impl Collector for Page {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let members = self.0.members();
+        let members = self.0.own_members();
         let mut gauge = |name: &str, help: &str, count: usize| {
             let count = u64::try_from(count).unwrap_or(u64::MAX);
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&count)

@@ -18,6 +18,7 @@ pub(crate) use endpoints::read_set;
 
 use crate::authority::{Operator as Who, Refusal, Role};
 use crate::credentials;
+use crate::peers;
 use crate::state::Daemon;
 use crate::tell;
 use api::pb;
@@ -155,7 +156,13 @@ impl Operator for Service {
         let author = self.who(&request, Role::Write).await?.name;
         let id = request.into_inner().proxy;
         let proxy = self.0.authority.proxy(&id).await?.ok_or_else(|| status::no_proxy(&id))?;
-        let line = match self.0.fleet.drain(&proxy.id, &proxy.group) {
+        let is_elsewhere = self.0.fleet.members().get(id.as_str()).is_some_and(|member| !member.daemon.is_empty());
+        let drains = match is_elsewhere {
+            true => peers::drain(&self.0.store, &proxy.id, &proxy.group).await.map(|()| true),
+            false => Ok(self.0.fleet.drain(&proxy.id, &proxy.group)),
+        };
+        let drains = drains.map_err(Refusal::from)?;
+        let line = match drains {
             true => format!("proxy `{id}` drains"),
             false => format!("proxy `{id}` is not connected; it drains when it comes again"),
         };

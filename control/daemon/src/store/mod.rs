@@ -32,6 +32,8 @@ const QUEUE: usize = 1024;
 /// The store. Clones are the same store.
 #[derive(Clone, Debug)]
 pub struct Store {
+    /// Names this process among those that share the store.
+    id: Arc<str>,
     place: Place,
     revision: watch::Receiver<u64>,
 }
@@ -85,9 +87,16 @@ impl std::error::Error for Failure {}
 #[derive(Clone, Debug, Default)]
 pub struct Change {
     expected: Vec<(String, Option<u64>)>,
-    writes: Vec<(String, Option<Vec<u8>>)>,
+    writes: Vec<Write>,
     /// Takes out all entries whose keys begin so.
     clears: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Write {
+    key: String,
+    /// None: it is taken out.
+    value: Option<Vec<u8>>,
     is_leased: bool,
 }
 
@@ -111,15 +120,19 @@ impl Change {
     }
 
     /// Writes a value as it is.
-    pub fn put_bytes(mut self, key: impl Into<String>, value: Vec<u8>) -> Change {
-        self.writes.push((key.into(), Some(value)));
-        self
+    pub fn put_bytes(self, key: impl Into<String>, value: Vec<u8>) -> Change {
+        self.write(key.into(), Some(value), false)
+    }
+
+    /// As [`Change::put`]; it leaves a shared store some seconds after this daemon did ([`Store::lease`]).
+    pub fn put_leased<T: Serialize>(self, key: impl Into<String>, value: &T) -> Change {
+        let bytes = serde_json::to_vec(value).expect("a record is JSON");
+        self.write(key.into(), Some(bytes), true)
     }
 
     /// Takes an entry out; that there is none is fine.
-    pub fn delete(mut self, key: impl Into<String>) -> Change {
-        self.writes.push((key.into(), None));
-        self
+    pub fn delete(self, key: impl Into<String>) -> Change {
+        self.write(key.into(), None, false)
     }
 
     /// Takes out all entries whose keys begin so.
@@ -128,9 +141,8 @@ impl Change {
         self
     }
 
-    /// What it writes leaves a shared store some seconds after this daemon did ([`Store::lease`]).
-    pub fn leased(mut self) -> Change {
-        self.is_leased = true;
+    fn write(mut self, key: String, value: Option<Vec<u8>>, is_leased: bool) -> Change {
+        self.writes.push(Write { key, value, is_leased });
         self
     }
 }
@@ -159,7 +171,7 @@ impl Store {
         thread
             .spawn(move || write(&writer, jobs, &revised))
             .map_err(|error| Failure::Broken(format!("the store's thread cannot start: {error}")))?;
-        Ok(Store { place: Place::Disk { disk, changes }, revision })
+        Ok(Store { id: new_id(), place: Place::Disk { disk, changes }, revision })
     }
 
     /// Opens the store that is in an etcd.
@@ -168,7 +180,12 @@ impl Store {
     /// etcd does not answer, or not to us.
     pub async fn share(settings: api::settings::Etcd) -> Result<Store, Failure> {
         let etcd = etcd::Etcd::open(settings).await?;
-        Ok(Store { revision: etcd.revisions(), place: Place::Etcd(etcd) })
+        Ok(Store { id: new_id(), revision: etcd.revisions(), place: Place::Etcd(etcd) })
+    }
+
+    /// Names this process among those that share the store; another start has another.
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
     }
 
     /// Other daemons may have it too.
@@ -184,8 +201,7 @@ impl Store {
         }
     }
 
-    /// Counts the leases that this daemon has had; with each, what is [`Change::leased`] is to be written again. 0 while
-    /// there is none.
+    /// Counts the leases that this daemon has had; with each, what stood under the one before is to be written again.
     pub fn lease(&self) -> watch::Receiver<u64> {
         match &self.place {
             Place::Disk { .. } => watch::channel(1).1,
@@ -279,8 +295,12 @@ impl Store {
     }
 }
 
+fn new_id() -> Arc<str> {
+    crate::encode::hex(&crate::encode::random::<8>()).into()
+}
+
 impl Entry<Vec<u8>> {
-    fn read<T: DeserializeOwned>(self, key: &str) -> Result<Entry<T>, Failure> {
+    pub(crate) fn read<T: DeserializeOwned>(self, key: &str) -> Result<Entry<T>, Failure> {
         let wrong = |error| Failure::Broken(format!("`{key}` in the store is not what this version writes: {error}"));
         let value = serde_json::from_slice(&self.value).map_err(wrong)?;
         Ok(Entry { value, revision: self.revision })

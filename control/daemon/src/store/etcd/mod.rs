@@ -18,7 +18,7 @@ mod pb {
     tonic::include_proto!("etcdserverpb");
 }
 
-use super::{Change, Entry, Failure, Keyed, documents};
+use super::{Change, Entry, Failure, Keyed, Write, documents};
 use crate::encode::random;
 use crate::tell;
 use pb::request_op::Request as Operation;
@@ -197,14 +197,13 @@ impl Etcd {
             .await;
             return Err(Failure::Conflict { key: key.clone() });
         }
-        let writes = change.writes.iter().any(|(_, value)| value.is_some());
+        let writes = change.writes.iter().any(|write| write.value.is_some());
         self.until(|mirror| {
             let cleared = |prefix: &String| {
                 let first = mirror.entries.range(prefix.clone()..).next();
                 first.is_none_or(|(key, _)| !key.starts_with(prefix.as_str()))
             };
-            let deleted =
-                |(key, value): &(String, Option<Vec<u8>>)| value.is_some() || !mirror.entries.contains_key(key);
+            let deleted = |write: &Write| write.value.is_some() || !mirror.entries.contains_key(&write.key);
             // Taking out what is not there makes no revision.
             mirror.revision >= revision
                 || !writes && change.writes.iter().all(deleted) && change.clears.iter().all(cleared)
@@ -223,11 +222,10 @@ impl Etcd {
     }
 
     fn transaction(&self, change: &Change) -> Result<pb::TxnRequest, Failure> {
-        let lease = match (change.is_leased, self.lease.load(Relaxed)) {
-            (true, 0) => return Err(Failure::Away("this daemon's lease in etcd is gone; a new one comes".to_owned())),
-            (true, lease) => lease,
-            (false, _) => 0,
-        };
+        let own = self.lease.load(Relaxed);
+        if own == 0 && change.writes.iter().any(|write| write.is_leased) {
+            return Err(Failure::Away("this daemon's lease in etcd is gone; a new one comes".to_owned()));
+        }
         let compare = |(key, revision): &(String, Option<u64>)| pb::Compare {
             result: pb::compare::CompareResult::Equal.into(),
             target: pb::compare::CompareTarget::Mod.into(),
@@ -236,9 +234,12 @@ impl Etcd {
                 revision.map_or(0, |revision| i64::try_from(revision).unwrap_or(i64::MAX)),
             )),
         };
-        let write = |(key, value): &(String, Option<Vec<u8>>)| match value {
-            Some(value) => Operation::RequestPut(pb::PutRequest { key: self.key(key), value: value.clone(), lease }),
-            None => Operation::RequestDeleteRange(pb::DeleteRangeRequest { key: self.key(key), range_end: Vec::new() }),
+        let write = |Write { key, value, is_leased }: &Write| {
+            let (key, lease) = (self.key(key), if *is_leased { own } else { 0 });
+            match value {
+                Some(value) => Operation::RequestPut(pb::PutRequest { key, value: value.clone(), lease }),
+                None => Operation::RequestDeleteRange(pb::DeleteRangeRequest { key, range_end: Vec::new() }),
+            }
         };
         let clear = |prefix: &String| {
             let key = self.key(prefix);

@@ -236,7 +236,7 @@ async fn what_is_leased_leaves_with_its_daemon_and_is_asked_for_again() {
     let (near, far) = (etcd.store().await, Store::share(etcd.settings(cable.port)).await.unwrap());
     let mut leases = far.lease();
     assert_eq!(*leases.borrow_and_update(), 1);
-    far.commit(Change::new().put("here", &1).leased()).await.unwrap();
+    far.commit(Change::new().put_leased("here", &1)).await.unwrap();
     far.commit(Change::new().put("stays", &1)).await.unwrap();
     soon("it is seen", async || near.get::<u32>("here").await.unwrap().is_some()).await;
     // Longer than it lives: it is kept.
@@ -251,7 +251,7 @@ async fn what_is_leased_leaves_with_its_daemon_and_is_asked_for_again() {
     assert!(near.get::<u32>("stays").await.unwrap().is_some());
     cable.cut.send_replace(false);
     tokio::time::timeout(Duration::from_secs(15), leases.changed()).await.unwrap().unwrap();
-    far.commit(Change::new().put("here", &1).leased()).await.unwrap();
+    far.commit(Change::new().put_leased("here", &1)).await.unwrap();
     soon("it is seen again", async || near.get::<u32>("here").await.unwrap().is_some()).await;
     let begun = Instant::now();
     far.leave().await;
