@@ -100,6 +100,11 @@ impl Mesh {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The daemon's process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills the daemon, with no chance to tidy up.
     ///
     /// # Panics

@@ -3,7 +3,7 @@
 use crate::authority::{Authority, Caller, Peer, Refusal, Source, VARIABLE};
 use crate::collect::{Fleet, Places};
 use crate::metrics::Metrics;
-use crate::operator::Slot;
+use crate::operator::trial::{self, Slot};
 use crate::peers::{self, Sharer};
 use crate::server::connected::Connected;
 use crate::settings::Settings;
@@ -31,7 +31,7 @@ pub struct Daemon {
     pub fleet: Arc<Fleet>,
     pub(crate) metrics: Metrics,
     /// The push that is on trial.
-    pub(crate) trial: Arc<Slot>,
+    pub(crate) trial: Slot,
     /// Documents are taken one after the other.
     reading: Mutex<()>,
     /// Who has a connection with a certificate.
@@ -65,6 +65,7 @@ impl Daemon {
             None => Store::open(&settings.data_dir),
         };
         let store = store.map_err(|failure| failure.to_string())?;
+        trial::forget(&store).await.map_err(|failure| failure.to_string())?;
         let source = Source {
             file: settings.store_key.clone(),
             variable: std::env::var(VARIABLE).ok().map(Zeroizing::new),
@@ -89,7 +90,7 @@ impl Daemon {
             snapshots,
             fleet,
             metrics,
-            trial: Arc::default(),
+            trial: Slot::default(),
             connected,
             reading,
             settings,
@@ -99,6 +100,7 @@ impl Daemon {
         };
         let daemon = Arc::new(daemon);
         tokio::spawn(daemon.fleet.telemetry().clone().sample());
+        tokio::spawn(trial::attend(daemon.clone()));
         if daemon.store.is_shared() {
             tokio::spawn(peers::keep(daemon.clone()));
             tokio::spawn(peers::hear_of_the_gone(daemon.clone()));

@@ -3,6 +3,7 @@
 mod cut;
 mod lost;
 mod shared;
+mod trial;
 
 use ringway_tests::{Client, Etcd, Mesh, Origin, Proxy, Run, free_port, until};
 use std::time::Duration;

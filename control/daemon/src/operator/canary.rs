@@ -1,31 +1,18 @@
-//! A push on trial: some proxies of each group that it changes have it first, and are watched. It goes on, or is taken back,
-//! by itself: by what they refuse, by how many of their answers fail, by how long they take, held against the rest of their
-//! groups.
+//! What a trial of a push is: who has it first, how long they are watched, and what takes it back: how many of their answers
+//! fail, how long they take, held against the rest of their groups. `trial` does it.
 
-use super::apply::{Counted, count};
 use crate::collect::{Counts, Member};
 use crate::encode::sha256;
-use crate::state::Daemon;
-use api::mesh::Mesh;
 use api::pb;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, watch};
-use tonic::Status;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// When nobody says.
 const WATCH: Duration = Duration::from_secs(30);
 /// What proxies report comes every two seconds: less shows nothing.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-/// Those on trial get so long to take the push.
-const TAKE: Duration = Duration::from_secs(60);
-/// One that is gone for so long has not only lost its connection.
-const GONE: Duration = Duration::from_secs(10);
-/// How often is looked, and told.
-const LOOK: Duration = Duration::from_millis(250);
-const TELL: Duration = Duration::from_secs(2);
 /// With fewer requests nothing is judged by them.
 const ENOUGH: u64 = 50;
 /// The rest fares as badly when those on trial are no worse than so many times it.
@@ -36,7 +23,7 @@ const AS_BAD: f64 = 1.5;
 pub(super) struct Canary {
     /// Of a group's members that are connected.
     percent: u32,
-    watch: Duration,
+    pub(super) watch: Duration,
     limits: Vec<Limit>,
 }
 
@@ -79,6 +66,11 @@ impl Canary {
     ) -> BTreeMap<String, BTreeSet<String>> {
         chosen(self.percent, number, groups, members)
     }
+
+    /// Why those on trial are worse than they may be.
+    pub(super) fn judge(&self, trial: &Counts, rest: &Counts) -> Vec<String> {
+        self.limits.iter().filter_map(|limit| judge(*limit, trial, rest)).collect()
+    }
 }
 
 /// `errors>1%`, `p99>200ms`, `latency>1.5x`
@@ -100,66 +92,6 @@ fn limit(text: &str) -> Result<Limit, String> {
         _ => None,
     };
     found.ok_or_else(wrong)
-}
-
-/// The push that is on trial. There is one at a time.
-#[derive(Debug, Default)]
-pub(crate) struct Slot(Mutex<Option<Arc<Running>>>);
-
-/// A trial under way.
-#[derive(Debug)]
-pub(crate) struct Running {
-    /// The version that is tried.
-    pub(super) number: u64,
-    pub(super) author: String,
-    members: usize,
-    of: usize,
-    ends: Mutex<Option<Instant>>,
-    stop: watch::Sender<bool>,
-}
-
-impl Slot {
-    /// The trial under way.
-    pub(super) fn now(&self) -> Option<Arc<Running>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Takes the place, if it is free.
-    fn begin(self: &Arc<Slot>, running: Arc<Running>) -> Option<Held> {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if slot.is_some() {
-            return None;
-        }
-        *slot = Some(running);
-        drop(slot);
-        Some(Held(self.clone()))
-    }
-}
-
-/// The place, until it is dropped.
-struct Held(Arc<Slot>);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
-
-impl Running {
-    /// For people.
-    pub(super) fn told(&self) -> String {
-        let ends = *self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = match ends {
-            Some(ends) => format!("{} s left", ends.saturating_duration_since(Instant::now()).as_secs()),
-            None => "being taken".to_owned(),
-        };
-        format!("version {} by `{}` on {} of {} proxies, {left}", self.number, self.author, self.members, self.of)
-    }
-
-    /// It is taken back.
-    pub(super) fn stop(&self) {
-        self.stop.send_replace(true);
-    }
 }
 
 /// Who tries a push: of each group that it changes, some of those who are connected, by a hash of who they are and of what
@@ -184,150 +116,6 @@ fn chosen(
         list.into_iter().take(count).map(|(_, proxy)| proxy).collect()
     };
     all.into_iter().map(|(group, list)| (group, some(list))).collect()
-}
-
-/// What became of a trial.
-pub(super) enum Verdict {
-    Good,
-    /// Why it is taken back.
-    Bad(Vec<String>),
-    /// Another trial is under way.
-    Busy(Arc<Running>),
-}
-
-/// Tries a version out. When this returns nobody has it any more, unless it is good: then whoever had it keeps it until it
-/// is in force.
-pub(super) async fn run(
-    daemon: &Daemon,
-    canary: &Canary,
-    version: (u64, &str, Arc<Mesh>),
-    members: &BTreeMap<String, BTreeSet<String>>,
-    sender: &mpsc::Sender<Result<pb::Progress, Status>>,
-) -> Verdict {
-    let (number, author, mesh) = version;
-    let all = daemon.fleet.members();
-    let of = all.values().filter(|member| member.is_connected() && members.contains_key(&member.group)).count();
-    let count = members.values().map(BTreeSet::len).sum();
-    let (stop, stopped) = watch::channel(false);
-    let (author, ends) = (author.to_owned(), Mutex::default());
-    let running = Arc::new(Running { number, author, members: count, of, ends, stop });
-    let Some(_held) = daemon.trial.begin(running.clone()) else {
-        return daemon.trial.now().map_or(Verdict::Bad(Vec::new()), Verdict::Busy);
-    };
-    daemon.snapshots.try_out(number, mesh, members);
-    let trial = Trial { daemon, canary, number, members, running: &running, stopped, sender };
-    let bad = trial.watch().await;
-    if bad.is_empty() {
-        return Verdict::Good;
-    }
-    daemon.snapshots.end_trial();
-    Verdict::Bad(bad)
-}
-
-/// By proxy: its epoch, and what it had counted.
-type Seen = HashMap<Arc<str>, (u64, Counts)>;
-
-struct Trial<'t> {
-    daemon: &'t Daemon,
-    canary: &'t Canary,
-    number: u64,
-    members: &'t BTreeMap<String, BTreeSet<String>>,
-    running: &'t Running,
-    stopped: watch::Receiver<bool>,
-    sender: &'t mpsc::Sender<Result<pb::Progress, Status>>,
-}
-
-impl Trial<'_> {
-    fn has(&self, proxy: &str) -> bool {
-        self.members.values().any(|members| members.contains(proxy))
-    }
-
-    /// Watches until the end; why it is taken back, or nothing.
-    async fn watch(&self) -> Vec<String> {
-        let begun = Instant::now();
-        let mut absent: HashMap<String, Instant> = HashMap::new();
-        let mut from: Option<(Instant, Seen)> = None;
-        let mut told: Option<Instant> = None;
-        loop {
-            if *self.stopped.borrow() {
-                return vec!["an operator ended it".to_owned()];
-            }
-            let members = self.daemon.fleet.members();
-            let tried: HashMap<_, _> = members
-                .iter()
-                .filter(|(id, _)| self.has(id))
-                .map(|(id, member)| (id.clone(), member.clone()))
-                .collect();
-            if let Some(gone) = self.gone(&tried, &mut absent) {
-                return vec![gone];
-            }
-            let Counted { of, done, refused, behind } = count(tried, self.number);
-            if !refused.is_empty() {
-                return refused;
-            }
-            let mut line = format!("{done} of {of} proxies on trial have version {}", self.number);
-            match &from {
-                None if behind.is_empty() => {
-                    let ends = Instant::now() + self.canary.watch;
-                    *self.running.ends.lock().unwrap_or_else(PoisonError::into_inner) = Some(ends);
-                    from = Some((Instant::now(), self.daemon.fleet.telemetry().of_proxies()));
-                }
-                None if begun.elapsed() > TAKE => {
-                    let seconds = TAKE.as_secs();
-                    return behind.iter().map(|id| format!("{id}: has not taken it in {seconds} s")).collect();
-                }
-                None => {}
-                Some((since, before)) => {
-                    let (trial, rest) = self.counted(before);
-                    let bad =
-                        self.canary.limits.iter().filter_map(|limit| judge(*limit, &trial, &rest)).collect::<Vec<_>>();
-                    if !bad.is_empty() {
-                        return bad;
-                    }
-                    let Some(left) = self.canary.watch.checked_sub(since.elapsed()) else { return Vec::new() };
-                    line.push_str(&format!("; {} s left: {}", left.as_secs(), compared(&trial, &rest)));
-                }
-            }
-            if told.is_none_or(|told| told.elapsed() >= TELL) {
-                told = Some(Instant::now());
-                let progress = pb::Progress { line, version: self.number, done, of, ..pb::Progress::default() };
-                // It goes on though nobody listens.
-                let _ = self.sender.try_send(Ok(progress));
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    /// One of those on trial that is not connected any more.
-    fn gone(&self, tried: &HashMap<Arc<str>, Member>, absent: &mut HashMap<String, Instant>) -> Option<String> {
-        for proxy in self.members.values().flatten() {
-            if tried.get(proxy.as_str()).is_some_and(Member::is_connected) {
-                absent.remove(proxy);
-            } else if absent.entry(proxy.clone()).or_insert_with(Instant::now).elapsed() > GONE {
-                return Some(format!("{proxy}: is gone"));
-            }
-        }
-        None
-    }
-
-    /// What those on trial counted since, and the rest of their groups.
-    fn counted(&self, before: &Seen) -> (Counts, Counts) {
-        let (mut trial, mut rest) = (Counts::default(), Counts::default());
-        let members = self.daemon.fleet.members();
-        for (proxy, (epoch, counts)) in self.daemon.fleet.telemetry().of_proxies() {
-            let of_group = members.get(&proxy).is_some_and(|member| self.members.contains_key(&member.group));
-            if !of_group {
-                continue;
-            }
-            let news = match before.get(&proxy) {
-                Some((same, before)) if *same == epoch => counts.since(before),
-                // Another process: all of it is new. Of one that joined since, too.
-                _ => counts,
-            };
-            if self.has(&proxy) { trial.add(&news) } else { rest.add(&news) }
-        }
-        (trial, rest)
-    }
 }
 
 /// Why those on trial are worse than they may be.
@@ -356,7 +144,7 @@ fn judge(limit: Limit, trial: &Counts, rest: &Counts) -> Option<String> {
 }
 
 /// `errors 0.0% (rest 0.1%), p99 12.0 ms (rest 11.0 ms)`
-fn compared(trial: &Counts, rest: &Counts) -> String {
+pub(super) fn compared(trial: &Counts, rest: &Counts) -> String {
     if trial.requests() < ENOUGH {
         return format!("{} requests, too few to judge by", trial.requests());
     }

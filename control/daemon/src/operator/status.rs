@@ -1,5 +1,6 @@
 //! Each proxy that has joined: who it is, whether it is there, and how far.
 
+use super::trial;
 use crate::authority::{Proxy, Refusal};
 use crate::collect::{Member, shown};
 use crate::peers;
@@ -32,7 +33,7 @@ pub(super) async fn status(daemon: &Daemon) -> Result<pb::StatusAnswer, Refusal>
         cut_off: daemon.store.cut_off().map(|away| away.to_string()).unwrap_or_default(),
         proxies: proxies.collect(),
         daemon_version: env!("CARGO_PKG_VERSION").to_owned(),
-        canary: daemon.trial.now().map(|trial| trial.told()).unwrap_or_default(),
+        canary: trial::told(daemon).unwrap_or_default(),
     })
 }
 

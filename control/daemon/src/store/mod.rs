@@ -18,7 +18,7 @@ pub mod documents;
 mod etcd;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::sync::watch::Sender;
 
 /// An etcd of its own; killed when dropped.
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     folder: tempfile::TempDir,
     port: u16,
@@ -17,7 +17,7 @@ pub(super) struct Process {
 
 impl Process {
     /// None where etcd is not installed; then it says so.
-    pub(super) fn start(test: &str) -> Option<Process> {
+    pub(crate) fn start(test: &str) -> Option<Process> {
         if Command::new("etcd").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
             println!("SKIPPED {test}: etcd is not installed (tests/peers.sh installs it)");
             return None;
@@ -28,7 +28,7 @@ impl Process {
         Some(Process { child, folder, port, peer })
     }
 
-    pub(super) async fn store(&self) -> Store {
+    pub(crate) async fn store(&self) -> Store {
         Store::share(self.settings(self.port)).await.unwrap()
     }
 
@@ -37,12 +37,12 @@ impl Process {
         api::settings::Etcd { endpoints, prefix: "/test".to_owned(), ca: None, certificate: None, user: None }
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    fn revive(&mut self) {
+    pub(crate) fn revive(&mut self) {
         self.child = run(self.folder.path(), self.port, self.peer);
     }
 

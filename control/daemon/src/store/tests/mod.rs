@@ -1,7 +1,7 @@
 //! The store: conflicts, revisions, pieces of documents, kill -9 at any moment, and disks that are full. What both kinds
 //! promise is tested with both, where an etcd is installed.
 
-mod etcd;
+pub(crate) mod etcd;
 
 use super::documents::About;
 use super::*;
