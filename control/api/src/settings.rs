@@ -357,6 +357,14 @@ mod tests {
     }
 
     #[test]
+    fn the_file_for_several_daemons_in_deploy_is_good() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/ringwayd-etcd.yaml");
+        let settings = load(&std::fs::read_to_string(path).unwrap(), path).unwrap();
+        assert_eq!(settings.etcd.unwrap().endpoints.len(), 3);
+        assert!(settings.store_key.is_some());
+    }
+
+    #[test]
     fn a_roots_key_may_be_elsewhere() {
         let text = "root: { certificate: c, intermediate: i, intermediate-key: k }";
         let signer = Signer::Intermediate { certificate: "i".to_owned(), key: "k".to_owned() };
@@ -376,7 +384,7 @@ mod tests {
             ("trust-domain: spiffe://x", "f:1:15: a trust domain is"),
             ("store: { etcd: {} }", "f:1:16: `etcd` needs `endpoints`"),
             ("store: etcd", "f:1:8: `etcd` needs to know where it is: `{ etcd: { endpoints: "),
-            ("store: { redb: {} }", "f:1:10: unknown key `redb` in `store`"),
+            ("store: {}", "f:1:8: `store`, as a map, needs `etcd`"),
             ("store: { etcd: { endpoints: [ 'e:1' ] } }", "f:1:31: an endpoint of etcd is `http://host:port`"),
             ("store: { etcd: { endpoints: [ 'http://e:0' ] } }", "f:1:31: an endpoint of etcd is"),
             (

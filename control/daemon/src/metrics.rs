@@ -136,5 +136,11 @@ mod tests {
             assert!(text.contains(&format!("\n{key}:")) || text.starts_with(&format!("{key}:")), "{key}");
         }
         assert!(unknown.contains("`store-key`"), "{unknown}");
+        // And the one for several daemons.
+        let (_, block) = page.split_once("```yaml\nstore:\n").unwrap();
+        let (text, _) = block.split_once("```").unwrap();
+        let settings = api::settings::load(&format!("store:\n{text}"), "DAEMON.md").unwrap();
+        let etcd = settings.etcd.unwrap();
+        assert!(etcd.ca.is_some() && etcd.certificate.is_some() && etcd.user.is_some());
     }
 }
