@@ -57,7 +57,7 @@ enum Verb {
         #[command(flatten)]
         file: File,
     },
-    /// Say what would become of a request: listener, route, every rule and whether it matched, service.
+    /// Say what would become of a request or a connection: listener, route, every rule and whether it matched, service.
     ///
     /// Nothing is sent. Exit 0; 1 with the findings of the file; 2 when the question is wrong.
     Explain {
@@ -81,7 +81,7 @@ struct Question {
     method: String,
     /// http://host:port/path, https://..., or the path alone; the port or the host chooses the listener
     url: String,
-    /// The SPIFFE ID that the client's certificate proves
+    /// The SPIFFE ID that the client's certificate proves; without it the client shows no certificate
     #[arg(long, value_name = "ID")]
     identity: Option<String>,
     /// The client's address; behind a PROXY header, the one that stands there

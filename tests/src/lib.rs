@@ -23,7 +23,6 @@ mod proxy;
 mod stream;
 #[cfg(feature = "tls")]
 pub mod tls;
-pub mod tour;
 mod wait;
 
 pub use client::Client;

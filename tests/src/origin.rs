@@ -229,6 +229,11 @@ impl Conversation {
         self.number
     }
 
+    /// How long to wait for bytes, in place of a minute.
+    pub fn wait_up_to(&mut self, time: Duration) {
+        self.source.stream().limit(time);
+    }
+
     /// Reads a whole request; none when the other side is done.
     pub fn request(&mut self) -> Option<Seen> {
         let head = self.head()?;

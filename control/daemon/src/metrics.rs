@@ -108,10 +108,22 @@ mod tests {
         let running = Running::start().await;
         // What proxies tell has no line before one has.
         for count in [0, 1] {
-            let series = pb::Series { classes: vec![count], denied: count, ..pb::Series::default() };
-            let counters = pb::Counters { series: vec![series], ..pb::Counters::default() };
+            let label = || [("x".to_owned(), count)].into();
+            let (classes, latency) = (vec![count], vec![count]);
+            let series = pb::Series { classes, latency, denied: count, endings: label(), ..pb::Series::default() };
+            let counters = pb::Counters {
+                series: vec![series],
+                invalid_requests: count,
+                refused_connections: count,
+                handshakes: count,
+                handshake_failures: label(),
+                endings: label(),
+            };
             running.daemon.fleet.telemetry().take("a", "cart", 1, &counters);
         }
+        let session = running.daemon.fleet.session("a", "cart", ([127, 0, 0, 1], 1).into());
+        let certificates = vec![pb::HeldCertificate { kind: "own".to_owned(), ..pb::HeldCertificate::default() }];
+        session.reported(pb::Report { certificates, ..pb::Report::default() }).await;
         let shown = running.daemon.metrics.page(&running.daemon);
         let shown: BTreeSet<_> = shown
             .lines()

@@ -112,7 +112,7 @@ mod tests {
     fn counts_outlive_the_plan_that_had_them() {
         let mut registry = OfSeries::new(2);
         let first = registry.of(&[key("a"), key("b")], 1);
-        first[0].core(1).record(200, 1_000);
+        first[0].core(1).record(flow::Ending::Complete, 200, 1_000);
         registry.of(&[key("b")], 2);
         let again = registry.of(&[key("b"), key("a")], 3);
         assert!(Arc::ptr_eq(&first[0], &again[1]));

@@ -291,9 +291,9 @@ impl Current {
     }
 
     /// Counts a request under its series.
-    pub(crate) fn record(&self, core: &Core, series: SeriesId, status: u16, latency_ns: u64) {
+    pub(crate) fn record(&self, core: &Core, series: SeriesId, ending: Ending, status: u16, latency_ns: u64) {
         if let Some(series) = self.series.get(series.0 as usize) {
-            series.core(core.index).record(status, latency_ns);
+            series.core(core.index).record(ending, status, latency_ns);
         }
     }
 }

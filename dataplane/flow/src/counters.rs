@@ -6,7 +6,9 @@ mod rules;
 pub use pairs::{PAIRS, PairCounts, PairId, PairKey, Pairs};
 pub use rules::{RuleCore, RuleCounts, RuleSum};
 
-use crate::ending::{Ending, LABELS};
+use crate::ending::{Blame, Ending, LABELS};
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use wire::tls::Failure;
 
@@ -143,11 +145,18 @@ pub struct SeriesCore {
     classes: [Count; 6],
     latency: [Count; LATENCY_BOUNDS_S.len() + 1],
     latency_sum_ns: Count,
+    failed: Count,
+    /// By ending, those that are somebody's doing; there is none before the first.
+    endings: OnceLock<Box<[Count; LABELS.len()]>>,
 }
 
 /// All cores' parts of a series, added up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeriesSum {
+    /// Requests that failed at the service or the proxy: answered with 5xx, or cut short by one of them.
+    pub failed: u64,
+    /// By ending's label, those that are somebody's doing and that there were any of.
+    pub endings: BTreeMap<&'static str, u64>,
     /// By status class: `none`, 1xx, 2xx, 3xx, 4xx, 5xx.
     pub classes: [u64; 6],
     /// Requests by latency, each bucket for itself (not cumulative).
@@ -179,16 +188,31 @@ impl Series {
                 *to += from.value();
             }
             sum.latency_sum_ns += core.latency_sum_ns.value();
+            sum.failed += core.failed.value();
+            let endings = LABELS.iter().zip(core.endings.get().into_iter().flat_map(|endings| endings.iter()));
+            for (label, count) in endings.map(|(label, count)| (*label, count.value())).filter(|(_, count)| *count > 0)
+            {
+                *sum.endings.entry(label).or_default() += count;
+            }
         }
         sum
     }
 }
 
 impl SeriesCore {
-    /// Counts one request: its status (0 for none) and how long it took, from the head's first byte to the answer's last.
+    /// Counts one request: how it ended, its status (0 for none) and how long it took, from the head's first byte to the
+    /// answer's last.
     #[inline]
-    pub fn record(&self, status: u16, latency_ns: u64) {
-        self.classes[usize::from(status / 100).min(5)].add(1);
+    pub fn record(&self, ending: Ending, status: u16, latency_ns: u64) {
+        let class = usize::from(status / 100).min(5);
+        self.classes[class].add(1);
+        let blame = ending.blame();
+        if class == 5 || matches!(blame, Blame::Upstream | Blame::Proxy) {
+            self.failed.add(1);
+        }
+        if blame != Blame::Nobody {
+            self.endings.get_or_init(Box::default)[ending.index()].add(1);
+        }
         let us = latency_ns / 1_000;
         let bucket = LATENCY_BOUNDS_US.iter().position(|bound| us <= *bound).unwrap_or(LATENCY_BOUNDS_US.len());
         self.latency[bucket].add(1);
@@ -203,13 +227,19 @@ mod tests {
     #[test]
     fn a_series_adds_its_cores_up() {
         let series = Series::new(2);
-        series.core(0).record(200, 400_000);
-        series.core(1).record(503, 700_000_000_000);
-        series.core(1).record(0, 1_000_000);
+        series.core(0).record(Ending::Complete, 200, 400_000);
+        series.core(1).record(Ending::Overloaded, 503, 700_000_000_000);
+        series.core(1).record(Ending::ClientGone, 0, 1_000_000);
+        series.core(0).record(Ending::Complete, 500, 1_000_000);
+        series.core(0).record(Ending::UpstreamTruncated, 200, 1_000_000);
+        series.core(0).record(Ending::Overloaded, 503, 1_000_000);
         let sum = series.sum();
-        assert_eq!(sum.classes, [1, 0, 1, 0, 0, 1]);
-        assert_eq!((sum.latency[0], sum.latency[1], sum.latency[16]), (1, 1, 1));
-        assert_eq!(sum.latency_sum_ns, 700_001_400_000);
+        assert_eq!(sum.classes, [1, 0, 2, 0, 0, 3]);
+        assert_eq!((sum.latency[0], sum.latency[1], sum.latency[16]), (1, 4, 1));
+        assert_eq!(sum.latency_sum_ns, 700_004_400_000);
+        assert_eq!(sum.failed, 4, "what the service says of itself, too; not a client that goes away");
+        let endings = [("client_gone", 1), ("overloaded", 2), ("upstream_truncated", 1)];
+        assert_eq!(sum.endings, BTreeMap::from(endings));
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Account {
     pub(crate) fn close(&self, core: &Core, client: &Client, ending: Ending, record: Record<'_>) {
         let ending = core.ended(ending);
         if let Some(series) = &self.series {
-            series.core(core.index).record(record.status, record.duration_ns);
+            series.core(core.index).record(ending, record.status, record.duration_ns);
         }
         core.count_pair(client.identity(), &self.service, record.status, ending);
         if let Some([listener, route, rule, dry_run]) = &self.names {

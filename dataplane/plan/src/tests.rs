@@ -6,8 +6,13 @@ use wire::h1::{FieldName, head};
 
 /// The plan of a configuration.
 pub(crate) fn plan_of(text: &str) -> Plan {
+    plan_in(text, &World::default())
+}
+
+/// A plan that finds its files and names in this world.
+pub(crate) fn plan_in(text: &str, world: &World) -> Plan {
     let document = api::load(text, "test.yaml").unwrap_or_else(|findings| panic!("{findings:#?}"));
-    compile(&api::translate(&document), None, 1, &World::default()).unwrap_or_else(|found| panic!("{found:#?}"))
+    compile(&api::translate(&document), None, 1, world).unwrap_or_else(|found| panic!("{found:#?}"))
 }
 
 /// A plan with one listener `web` whose routes these are, and services a, b and c.

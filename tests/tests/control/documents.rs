@@ -156,9 +156,13 @@ fn a_push_on_trial_goes_on_by_itself_or_is_ended() {
     }
     let apply = ["apply", "mesh.yaml", "--canary", "50%", "--watch"];
     mesh.write(&shop.document("web").replace("name: app, to", "name: tried, to"));
-    let good = mesh.control(&[&apply[..], &["1s", "--abort-on", "errors>5%"]].concat());
+    let good = mesh.control(&[&apply[..], &["4s", "--abort-on", "errors>5%"]].concat());
     assert_eq!(good.code, Some(0), "{good:?}");
-    assert!(good.out.contains("on trial") && good.out.contains("in force, after its trial"), "{good:?}");
+    assert!(
+        good.out.contains("on trial")
+            && good.out.contains("in force, after its trial: cart: 0 requests, too few to judge by"),
+        "{good:?}"
+    );
 
     mesh.write(&shop.document("nobody"));
     std::thread::scope(|scope| {

@@ -1,6 +1,8 @@
 //! `ringway explain` says what the proxy does: for the same file and the same requests, the same verdicts.
 
 use crate::gate::{ask, gate, text, written};
+use ringway_tests::certificates::Leaf;
+use ringway_tests::tls::Tls;
 use ringway_tests::{build, check};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -121,6 +123,66 @@ fn dry_runs_quotas_and_redirects_are_printed_too() {
     assert!(ping.contains("quota pings of route ping: 100/s, burst 100, per source"), "{ping}");
     let moved = told(&gate.proxy.file(), &["GET", &url("/old/x?y=z")]);
     assert!(moved.contains("308"), "{moved}");
+}
+
+#[test]
+fn it_says_what_a_handshake_makes_of_an_identity() {
+    let listener =
+        |clients: &str| format!("tls: {{ certificates: [ {{ certificate: own.pem, key: own.key }} ], {clients} }},");
+    let routes = "{ match: { path: /a }, to: app }";
+    for (clients, identity, taken) in [
+        ("clients: none", Some(WEB), true),
+        ("clients: optional, trust: { roots: [ca.pem], domains: [shop] }", None, true),
+        ("clients: optional, trust: { roots: [ca.pem], domains: [bank, store] }", Some(WEB), false),
+        ("clients: required, trust: ca.pem", None, false),
+        ("clients: required, trust: ca.pem", Some(WEB), true),
+        ("clients: required, trust: ca.pem, expect: 'spiffe://shop/ns/web/**'", Some(WEB), true),
+        ("clients: required, trust: ca.pem, expect: 'spiffe://shop/ns/cart/**'", Some(WEB), false),
+        ("clients: migrate, trust: { roots: [ca.pem], domains: [bank] }", Some(WEB), false),
+    ] {
+        let gate = gate(&text(&listener(clients), routes));
+        let url = format!("https://a.test:{}/a", gate.proxy.port("web"));
+        let mut arguments = vec!["GET", url.as_str()];
+        identity.iter().for_each(|identity| arguments.extend(["--identity", identity]));
+        let told = told(&gate.proxy.file(), &arguments);
+        let tls = Tls::trusting(&[&gate.authority]);
+        let tls = identity.iter().fold(tls, |tls, uri| tls.with(&gate.authority.issue(&Leaf::of(&[uri]))));
+        if taken {
+            let mut client = tls.connect(gate.proxy.address("web"), "a.test");
+            assert_eq!(ask(&mut client, "GET /a").status, 200, "{clients}");
+            assert!(told.starts_with("listener web, route "), "{clients}: {told}");
+        } else {
+            tls.refused(gate.proxy.address("web"), "a.test");
+            let detail = gate.proxy.logged_ending("handshake_failed")["detail"].as_str().unwrap_or_default().to_owned();
+            let first = told.lines().next().unwrap_or_default();
+            assert!(first.starts_with("listener web: TLS handshake refused: "), "{clients}: {told}");
+            assert!(first.ends_with(&format!("({detail})")), "{clients}: {detail}, {told}");
+        }
+    }
+}
+
+#[test]
+fn it_says_what_becomes_of_a_tcp_connection() {
+    let rules = "deny: [ { name: old-net, source: [192.0.2.0/24] } ], allow: [ { name: of-web, identity: 'spiffe://shop/ns/web/**', peer: [127.0.0.0/8] } ],";
+    let gate = gate(&format!(
+        "listeners:\n  web: {{ address: '127.0.0.1:$web', protocol: tcp, {}, {rules} to: app }}\n\
+         services:\n  app: {{ endpoints: [$origin] }}\n",
+        crate::gate::TLS
+    ));
+    let url = format!("https://127.0.0.1:{}", gate.proxy.port("web"));
+    for (identity, passes) in [(Some(WEB), true), (Some("spiffe://shop/ns/cart/sa/cart"), false), (None, false)] {
+        let mut arguments = vec!["GET", url.as_str(), "--source", "127.0.0.1"];
+        identity.iter().for_each(|identity| arguments.extend(["--identity", identity]));
+        let told = told(&gate.proxy.file(), &arguments);
+        let mut client = gate.tls("web", identity);
+        let asked = client.try_send("GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n").and_then(|()| client.try_answer("GET"));
+        assert_eq!(asked.is_ok_and(|answer| answer.status == 200), passes, "{identity:?}");
+        let verdict = if passes { "listener web: forward to app" } else { "listener web: denied, closed" };
+        assert!(told.starts_with(verdict), "{identity:?}: {told}");
+        assert!(told.contains("  old-net: does not hold: source"), "{told}");
+    }
+    let told = told(&gate.proxy.file(), &["GET", &url, "--identity", WEB, "--source", "192.0.2.1"]);
+    assert!(told.contains("  old-net: holds") && told.contains("  of-web: does not hold: peer"), "{told}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The example configurations of `deploy/`, run.
 
+use super::tour;
 use ringway_tests::peers::{find, talk};
-use ringway_tests::{Client, Origin, Proxy, Run, check, eventually, free_port, respond, tour, workspace};
+use ringway_tests::{Client, Origin, Proxy, Run, check, eventually, free_port, respond, workspace};
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -30,8 +31,8 @@ fn gateway_every_kind_of_route() {
     let _shop = tour::origin("shop", &local(shop).to_string());
     let _beta = tour::origin("beta", &local(beta).to_string());
     let _proxy = Run::new(&text).start();
-    let stops = tour::take(local(web), local(raw), |_| {});
-    let wrong: Vec<_> = stops.iter().filter(|stop| stop.wrong.is_some()).collect();
+    let stops = tour::take(local(web), local(raw));
+    let wrong: Vec<_> = stops.iter().filter(|stop| stop.wrong.is_some()).map(ToString::to_string).collect();
     assert!(stops.len() >= 15 && wrong.is_empty(), "{wrong:#?}");
 }
 

@@ -1,12 +1,14 @@
 //! `ringway explain`: a decision without a request, and the exit codes that scripts rely on.
 
 use ringway_tests::build;
+use ringway_tests::certificates::{Authority, Leaf};
 use std::process::{Command, Output};
 
 const FILE: &str = "
 listeners:
   web:
     address: 127.0.0.1:8080
+    tls: { certificates: [ { certificate: own.pem, key: own.key } ], clients: optional, trust: ca.pem }
     deny: [ { name: old-net, source: 192.0.2.0/24 } ]
     routes: [ { name: cart, match: { path: /cart/* }, allow: [ { name: web, identity: 'spiffe://shop/web' } ], to: app } ]
 services:
@@ -17,6 +19,9 @@ fn explain(file: &str, arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ringway.yaml");
     std::fs::write(&path, file).unwrap();
+    let authority = Authority::new("root");
+    authority.issue(&Leaf::of(&["shop.example.com"])).put(folder.path(), "own");
+    std::fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
     Command::new(build()).args(["explain", "-c"]).arg(path).args(arguments).output().unwrap()
 }
 

@@ -8,3 +8,4 @@ mod examples;
 mod explain;
 mod reload;
 mod start;
+mod tour;

@@ -85,7 +85,11 @@ impl Member {
             last_contact_ms: proxy.last_contact_ms,
             program: proxy.program_version,
             report: connected.then(|| Arc::new(report)),
-            hello: (!proxy.name.is_empty()).then(|| pb::Hello { host: proxy.name, ..pb::Hello::default() }),
+            hello: (!proxy.name.is_empty()).then(|| pb::Hello {
+                host: proxy.name,
+                epoch: proxy.epoch,
+                ..pb::Hello::default()
+            }),
             daemon: if connected { proxy.daemon } else { String::new() },
             ..Member::default()
         }
@@ -416,6 +420,7 @@ pub(crate) fn shown(member: &Member) -> pb::Proxy {
         listeners: report.listeners.clone(),
         program_version,
         daemon: member.daemon.clone(),
+        epoch: hello.epoch,
         ..pb::Proxy::default()
     }
 }

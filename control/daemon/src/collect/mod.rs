@@ -6,6 +6,7 @@ mod fleet;
 mod page;
 mod places;
 mod telemetry;
+mod word;
 
 #[cfg(test)]
 mod tests;
@@ -16,3 +17,4 @@ pub use fleet::{Fleet, Member, Streams};
 pub(crate) use page::Page;
 pub use places::Places;
 pub use telemetry::{Counts, Key, Pair, Rate, Telemetry};
+pub use word::Word;

@@ -2,6 +2,7 @@
 //! added here, so that a report that comes twice, or after a break, counts once. Everything is bounded: what is beyond a
 //! bound is added up under `other`.
 
+use super::word::Word;
 use api::{LATENCY_BOUNDS_US, pb};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -12,11 +13,13 @@ use std::time::{Duration, Instant};
 const MOST_SERIES: usize = 5000;
 /// Pairs of an identity and a service, of all groups together.
 const MOST_PAIRS: usize = 20_000;
+/// Words of all groups together.
+const MOST_WORDS: usize = 20_000;
 /// Series of one report that are looked at.
-const MOST_REPORTED: usize = 8192;
+pub(super) const MOST_REPORTED: usize = 8192;
 /// The longest name in a report, bytes; a SPIFFE ID has 2048 at most.
-const LONGEST: usize = 2048;
-const OTHER: &str = "other";
+pub(super) const LONGEST: usize = 2048;
+pub(super) const OTHER: &str = "other";
 
 /// Rates are those of about so long: several reports of each proxy.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -46,6 +49,8 @@ pub struct Key {
 pub struct Counts {
     /// By the first digit of the status; 0: none was sent.
     pub classes: [u64; 6],
+    /// Failed at the service or the proxy: answered with 5xx, or cut short by one of them.
+    pub failed: u64,
     /// Refused by rules.
     pub denied: u64,
     /// Durations, by bucket of `LATENCY_BOUNDS_US`.
@@ -59,6 +64,7 @@ impl Counts {
         let mut counts = Counts { denied: series.denied, latency_sum_us: series.latency_sum_us, ..Counts::default() };
         counts.classes.iter_mut().zip(&series.classes).for_each(|(to, from)| *to = *from);
         counts.latency.iter_mut().zip(&series.latency).for_each(|(to, from)| *to = *from);
+        counts.failed = series.failed.max(counts.classes[5]);
         counts
     }
 
@@ -76,6 +82,7 @@ impl Counts {
     fn each(&mut self, other: &Counts, with: impl Fn(u64, u64) -> u64) {
         self.classes.iter_mut().zip(other.classes).for_each(|(to, from)| *to = with(*to, from));
         self.latency.iter_mut().zip(other.latency).for_each(|(to, from)| *to = with(*to, from));
+        self.failed = with(self.failed, other.failed);
         self.denied = with(self.denied, other.denied);
         self.latency_sum_us = with(self.latency_sum_us, other.latency_sum_us);
     }
@@ -87,18 +94,17 @@ impl Counts {
 
     /// The share of requests that failed at the service or the proxy; 0 without a request.
     pub fn errors(&self) -> f64 {
-        if self.requests() == 0 { 0.0 } else { self.classes[5] as f64 / self.requests() as f64 }
+        if self.requests() == 0 { 0.0 } else { (self.failed as f64 / self.requests() as f64).min(1.0) }
     }
 
-    /// The share of answers that were no failure of the service or the proxy; 1 without an answer.
-    pub fn success(&self) -> f64 {
-        let answered: u64 = self.classes[1..].iter().sum();
-        if answered == 0 { 1.0 } else { 1.0 - self.classes[5] as f64 / answered as f64 }
+    /// Whether there was nothing but connections whose bytes are not read: how long these take is no latency.
+    fn are_connections(&self) -> bool {
+        self.classes[1..].iter().all(|count| *count == 0)
     }
 
     /// The duration that this share of requests stayed under, microseconds; within a bucket, evenly. 0 without a request.
     pub fn quantile_us(&self, share: f64) -> f64 {
-        let total: u64 = self.latency.iter().sum();
+        let total = self.latency.iter().fold(0, |sum: u64, count| sum.saturating_add(*count));
         let wanted = share * total as f64;
         let (mut below, mut from) = (0.0, 0.0);
         for (at, count) in self.latency.iter().enumerate() {
@@ -137,6 +143,7 @@ struct Inner {
     last: HashMap<Arc<str>, Last>,
     totals: HashMap<Key, Counts>,
     pairs: HashMap<Pair, Counts>,
+    words: HashMap<(String, Word), u64>,
     samples: VecDeque<(Instant, Arc<HashMap<Key, Counts>>)>,
 }
 
@@ -144,6 +151,7 @@ struct Inner {
 struct Last {
     epoch: u64,
     counts: HashMap<[String; 4], Counts>,
+    words: HashMap<Word, u64>,
 }
 
 /// The rate of one key.
@@ -161,12 +169,13 @@ impl Telemetry {
     /// A proxy reports its totals. `epoch` names the process that counted them.
     pub(crate) fn take(&self, proxy: &str, group: &str, epoch: u64, counters: &pb::Counters) {
         let mut inner = self.lock();
-        let Inner { last, totals, pairs, .. } = &mut *inner;
+        let Inner { last, totals, pairs, words, .. } = &mut *inner;
         // Of a proxy that is new here nothing is known of when it counted what: that is where counting begins.
         let is_new = !last.contains_key(proxy);
         let of_proxy = last.entry(proxy.into()).or_default();
         if of_proxy.epoch != epoch {
             of_proxy.counts.clear();
+            of_proxy.words.clear();
             of_proxy.epoch = epoch;
         }
         for series in counters.series.iter().take(MOST_REPORTED) {
@@ -205,6 +214,24 @@ impl Telemetry {
                 });
             }
         }
+        for (word, now) in Word::of(counters) {
+            if of_proxy.words.len() >= MOST_REPORTED && !of_proxy.words.contains_key(&word) {
+                continue;
+            }
+            let before = of_proxy.words.insert(word.clone(), now).or(is_new.then_some(now));
+            let news = now.saturating_sub(before.unwrap_or_default());
+            let mut key = (group.to_owned(), word);
+            if words.len() >= MOST_WORDS && !words.contains_key(&key) {
+                key.1 = key.1.other();
+            }
+            let sum = words.entry(key).or_default();
+            *sum = sum.saturating_add(news);
+        }
+    }
+
+    /// What was counted one by one since the daemon began, by group.
+    pub fn words(&self) -> BTreeMap<(String, Word), u64> {
+        self.lock().words.iter().map(|(word, count)| (word.clone(), *count)).collect()
     }
 
     /// A proxy is no more: what it counted stays counted.
@@ -222,7 +249,10 @@ impl Telemetry {
         let inner = self.lock();
         let sum = |last: &Last| {
             let mut sum = Counts::default();
-            last.counts.iter().filter(|(names, _)| names[0].is_empty()).for_each(|(_, counts)| sum.add(counts));
+            for (_, counts) in last.counts.iter().filter(|(names, _)| names[0].is_empty()) {
+                let latency = if counts.are_connections() { [0; BUCKETS] } else { counts.latency };
+                sum.add(&Counts { latency, ..*counts });
+            }
             sum
         };
         inner.last.iter().map(|(proxy, last)| (proxy.clone(), (last.epoch, sum(last)))).collect()
@@ -340,6 +370,45 @@ mod tests {
     }
 
     #[test]
+    fn words_count_once_too_and_are_bounded() {
+        let telemetry = Telemetry::default();
+        let take = |endings: Vec<(String, u64)>, epoch: u64| {
+            let series = pb::Series { endings: [("overloaded".to_owned(), 2)].into(), ..series("", "r", 1, 0) };
+            let endings = endings.into_iter().collect();
+            let counters = pb::Counters { endings, handshakes: 7, series: vec![series], ..pb::Counters::default() };
+            telemetry.take("a", "edge", epoch, &counters);
+        };
+        let count = |word: &Word| telemetry.words()[&("edge".to_owned(), word.clone())];
+        let drained = || Word::Ending("drained".to_owned());
+        take(vec![("drained".to_owned(), 5)], 1);
+        take(vec![("drained".to_owned(), 6)], 1);
+        take(vec![("drained".to_owned(), 6)], 1);
+        assert_eq!((count(&drained()), count(&Word::Handshake)), (1, 0));
+        take(vec![("drained".to_owned(), 6)], 2);
+        assert_eq!((count(&drained()), count(&Word::Handshake)), (7, 7));
+        let failed = Word::Failed {
+            listener: "web".to_owned(),
+            route: "r".to_owned(),
+            service: "cart".to_owned(),
+            ending: "overloaded".to_owned(),
+        };
+        assert_eq!(count(&failed), 2);
+        take((0..100_000).map(|n| (n.to_string(), 1)).chain([("x".repeat(65), 1)]).collect(), 2);
+        assert!(telemetry.words().len() <= MOST_REPORTED + 10, "{}", telemetry.words().len());
+    }
+
+    #[test]
+    fn what_tcp_takes_is_no_latency() {
+        let telemetry = Telemetry::default();
+        let tcp = pb::Series { classes: vec![10], failed: 1, ..series("", "tcp", 0, 0) };
+        let tcp = pb::Series { latency: series("", "", 10, 0).latency, ..tcp };
+        report(&telemetry, "a", 1, vec![tcp, series("", "r", 5, 5)]);
+        let (_, counts) = telemetry.of_proxies()["a"];
+        assert_eq!((counts.requests(), counts.failed), (20, 6));
+        assert_eq!(counts.latency.iter().sum::<u64>(), 10);
+    }
+
+    #[test]
     fn rates_are_those_of_the_last_seconds() {
         let telemetry = Telemetry::default();
         let start = Instant::now();
@@ -352,7 +421,7 @@ mod tests {
         let rates = telemetry.rates(start + Duration::from_secs(29));
         assert_eq!(rates.len(), 1, "{rates:?}");
         let per_second = rates[0].counts.requests() as f64 / rates[0].seconds;
-        assert_eq!((per_second, rates[0].counts.success()), (100.0, 0.9));
+        assert_eq!((per_second, rates[0].counts.errors()), (100.0, 0.1));
         // All took from 2.5 to 5 ms.
         assert_eq!(rates[0].counts.quantile_us(0.5), 3750.0);
     }

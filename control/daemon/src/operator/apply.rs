@@ -186,7 +186,7 @@ async fn try_out(
     let (counts, stopped) = (false, false);
     let record = Record { number, base, author, members, of, percent, watch_ms, abort_on, counts, stopped };
     if record.members.is_empty() {
-        return end(daemon, &record, Verdict::Good).await;
+        return end(daemon, &record, Verdict::Good(String::new())).await;
     }
     // Until it is known otherwise: should the daemon end now, that is what became of it.
     documents::taken_back(&daemon.store, number, "the daemon ended while it was on trial").await?;
@@ -219,9 +219,9 @@ async fn end(daemon: &Daemon, record: &Record, verdict: Verdict) -> Result<Done,
     let &Record { number, base, .. } = record;
     let now = base.unwrap_or(0);
     let back = |line: String, findings: Vec<String>| Done { number: now, outcome: Outcome::RolledBack, line, findings };
-    let why = match verdict {
-        Verdict::Good => None,
-        Verdict::Bad(why) => Some(why),
+    let (seen, why) = match verdict {
+        Verdict::Good(seen) => (seen, None),
+        Verdict::Bad(why) => (String::new(), Some(why)),
         Verdict::Lost => {
             let line = format!(
                 "this daemon was cut off from etcd for a while, and leads the trial of version {number} no more; \
@@ -255,7 +255,7 @@ async fn end(daemon: &Daemon, record: &Record, verdict: Verdict) -> Result<Done,
     trial::look(daemon).await?;
     let line = match record.members.is_empty() {
         true => format!("version {number} is in force; nobody who is connected could try it"),
-        false => format!("version {number} is in force, after its trial"),
+        false => format!("version {number} is in force, after its trial: {seen}"),
     };
     tell::tell(format_args!("operator `{}`: {line}", record.author));
     Ok(Done { number, outcome: Outcome::Running, line, findings: Vec::new() })

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// When nobody says.
 const WATCH: Duration = Duration::from_secs(30);
-/// What proxies report comes every two seconds: less shows nothing.
-const SHORTEST: Duration = Duration::from_secs(1);
+/// Two reports of each proxy, which come every two seconds: less shows nothing.
+const SHORTEST: Duration = Duration::from_secs(4);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// With fewer requests nothing is judged by them.
 const ENOUGH: u64 = 50;
@@ -50,7 +50,7 @@ impl Canary {
         }
         let watch = if *watch_ms == 0 { WATCH } else { Duration::from_millis(u64::from(*watch_ms)) };
         if !(SHORTEST..=LONGEST).contains(&watch) {
-            return Err("--watch is from 1s to 24h".to_owned());
+            return Err("--watch is from 4s to 24h: proxies report every 2s".to_owned());
         }
         let limits = abort_on.iter().map(|text| limit(text)).collect::<Result<Vec<_>, _>>()?;
         let limits = if limits.is_empty() { vec![Limit::Errors(0.01)] } else { limits };
@@ -160,7 +160,7 @@ mod tests {
 
     fn counts(good: u64, bad: u64, bucket: usize) -> Counts {
         let mut counts = Counts::default();
-        (counts.classes[2], counts.classes[5]) = (good, bad);
+        (counts.classes[2], counts.classes[5], counts.failed) = (good, bad, bad);
         counts.latency[bucket] = good + bad;
         counts
     }
@@ -181,7 +181,7 @@ mod tests {
         let read = |percent, watch_ms| Canary::read(&pb::Canary { percent, watch_ms, abort_on: Vec::new() });
         assert_eq!(read(10, 0).unwrap().watch, WATCH);
         assert_eq!(read(10, 0).unwrap().limits, [Limit::Errors(0.01)]);
-        assert!(read(0, 0).is_err() && read(100, 0).is_err() && read(10, 999).is_err());
+        assert!(read(0, 0).is_err() && read(100, 0).is_err() && read(10, 3999).is_err() && read(10, 4000).is_ok());
     }
 
     #[test]

@@ -45,7 +45,7 @@ fn shown(Rate { key, counts, seconds }: Rate) -> pb::Rate {
         route,
         service: key.service,
         requests_per_s: counts.requests() as f64 / seconds,
-        success: counts.success(),
+        success: 1.0 - counts.errors(),
         p50_us: counts.quantile_us(0.5),
         p99_us: counts.quantile_us(0.99),
         denied_per_s: counts.denied as f64 / seconds,

@@ -61,6 +61,8 @@ pub(crate) struct Record {
     pub(super) stopped: bool,
 }
 
+/// By group, what those on trial counted since the watch began, and the rest of the group.
+type ByGroup = BTreeMap<String, (Counts, Counts)>;
 /// By proxy: its epoch, and what it had counted.
 type Seen = HashMap<Arc<str>, (u64, Counts)>;
 
@@ -83,11 +85,18 @@ struct Here {
 
 /// What became of a trial.
 pub(super) enum Verdict {
-    Good,
+    /// What it was judged by.
+    Good(String),
     /// Why it is taken back.
     Bad(Vec<String>),
     /// Another daemon leads it now.
     Lost,
+}
+
+impl Record {
+    fn has(&self, proxy: &str) -> bool {
+        self.members.values().any(|members| members.contains(proxy))
+    }
 }
 
 impl Slot {
@@ -245,34 +254,34 @@ async fn take_part(daemon: &Arc<Daemon>) -> Result<(), Refusal> {
     }
     if daemon.store.is_shared()
         && leader.is_some_and(|leader| leader.value != own)
-        && let Some((trial, rest)) = counted(daemon)
+        && let Some(groups) = counted(daemon)
     {
         let key = format!("{COUNTS}{own}");
-        let counts = (record.number, trial, rest);
-        if daemon.store.get::<(u64, Counts, Counts)>(&key).await?.is_none_or(|told| told.value != counts) {
+        let counts = (record.number, groups);
+        if daemon.store.get::<(u64, ByGroup)>(&key).await?.is_none_or(|told| told.value != counts) {
             daemon.store.commit(Change::new().expect(NOW, Some(revision)).put_leased(key, &counts)).await?;
         }
     }
     Ok(())
 }
 
-/// What this daemon's proxies on trial counted since the watch began, and the rest of their groups.
-fn counted(daemon: &Daemon) -> Option<(Counts, Counts)> {
-    let here = daemon.trial.here();
-    let Here { record, since } = here.as_ref()?;
-    let (_, before) = since.as_ref()?;
-    let (mut trial, mut rest) = (Counts::default(), Counts::default());
+/// What this daemon's proxies counted since the watch began.
+fn counted(daemon: &Daemon) -> Option<ByGroup> {
+    let mut here = daemon.trial.here();
+    let Here { record, since } = here.as_mut()?;
+    let (_, before) = since.as_mut()?;
+    let mut groups: ByGroup = record.members.keys().map(|group| (group.clone(), Default::default())).collect();
     let members = daemon.fleet.own_members();
     for (proxy, (epoch, counts)) in daemon.fleet.telemetry().of_proxies() {
-        let Some(group) = members.get(&proxy).and_then(|member| record.members.get(&member.group)) else { continue };
-        let news = match before.get(&proxy) {
-            Some((same, before)) if *same == epoch => counts.since(before),
-            // Another process: all of it is new. Of one that joined since, too.
-            _ => counts,
-        };
-        if group.contains(&*proxy) { trial.add(&news) } else { rest.add(&news) }
+        let Some(member) = members.get(&proxy) else { continue };
+        let Some((trial, rest)) = groups.get_mut(&member.group) else { continue };
+        // Of one that is seen for the first time it is not known when it counted what: that is where counting begins.
+        let (same, start) = *before.entry(proxy.clone()).or_insert((epoch, counts));
+        // Of another process all is new.
+        let news = if same == epoch { counts.since(&start) } else { counts };
+        if record.has(&proxy) { trial.add(&news) } else { rest.add(&news) }
     }
-    Some((trial, rest))
+    Some(groups)
 }
 
 /// Watches a trial that this daemon leads, until its end.
@@ -286,6 +295,7 @@ pub(super) async fn watch(
     let canary = Canary::read(&asked).map_err(Refusal::Broken)?;
     let begun = Instant::now();
     let mut absent: HashMap<String, Instant> = HashMap::new();
+    let mut epochs: HashMap<Arc<str>, u64> = HashMap::new();
     let mut told: Option<Instant> = None;
     loop {
         if daemon.store.cut_off().is_some() {
@@ -294,7 +304,7 @@ pub(super) async fn watch(
         }
         look(daemon).await?;
         if daemon.store.head().await?.map(|head| head.number) == Some(number) {
-            return Ok(Verdict::Good);
+            return Ok(Verdict::Good("by another daemon".to_owned()));
         }
         let leader = daemon.store.get::<String>(LEADER).await?;
         let Some(Entry { value: record, revision }) = now(&daemon.store).await? else { return Ok(Verdict::Lost) };
@@ -305,11 +315,11 @@ pub(super) async fn watch(
             return Ok(Verdict::Bad(vec!["an operator ended it".to_owned()]));
         }
         let members = daemon.fleet.members();
-        let tries = |id: &str| record.members.values().any(|members| members.contains(id));
         let tried: HashMap<_, _> =
-            members.iter().filter(|(id, _)| tries(id)).map(|(id, member)| (id.clone(), member.clone())).collect();
+            members.iter().filter(|(id, _)| record.has(id)).map(|(id, member)| (id.clone(), member.clone())).collect();
         let patience = if daemon.store.is_shared() { GONE_ELSEWHERE } else { GONE };
-        if let Some(gone) = gone(&record, &tried, &mut absent, patience) {
+        let gone = gone(&record, &tried, &mut absent, patience);
+        if let Some(gone) = gone.or_else(|| began_anew(&tried, &mut epochs)) {
             return Ok(Verdict::Bad(vec![gone]));
         }
         let Counted { of, done, refused, behind } = count(tried, number);
@@ -334,13 +344,19 @@ pub(super) async fn watch(
             }
             None => {}
             Some(since) => {
-                let (trial, rest) = counted_by_all(daemon, number).await?;
-                let bad = canary.judge(&trial, &rest);
+                let groups = counted_by_all(daemon, number).await?;
+                let judged = groups.iter().flat_map(|(group, (trial, rest))| {
+                    let bad = canary.judge(trial, rest).into_iter();
+                    bad.map(move |bad| format!("group {group}: {bad}"))
+                });
+                let bad: Vec<String> = judged.collect();
                 if !bad.is_empty() {
                     return Ok(Verdict::Bad(bad));
                 }
-                let Some(left) = canary.watch.checked_sub(since.elapsed()) else { return Ok(Verdict::Good) };
-                line.push_str(&format!("; {} s left: {}", left.as_secs(), compared(&trial, &rest)));
+                let seen = groups.iter().map(|(group, (trial, rest))| format!("{group}: {}", compared(trial, rest)));
+                let seen = seen.collect::<Vec<_>>().join("; ");
+                let Some(left) = canary.watch.checked_sub(since.elapsed()) else { return Ok(Verdict::Good(seen)) };
+                line.push_str(&format!("; {} s left: {seen}", left.as_secs()));
             }
         }
         if told.is_none_or(|told| told.elapsed() >= TELL) {
@@ -354,16 +370,29 @@ pub(super) async fn watch(
 }
 
 /// As [`counted`], with what the other daemons told.
-async fn counted_by_all(daemon: &Daemon, number: u64) -> Result<(Counts, Counts), Failure> {
-    let (mut trial, mut rest) = counted(daemon).unwrap_or_default();
-    for (key, entry) in daemon.store.list::<(u64, Counts, Counts)>(COUNTS).await? {
-        let (of, on_trial, beside) = entry.value;
-        if of == number && key[COUNTS.len()..] != **daemon.store.id() {
+async fn counted_by_all(daemon: &Daemon, number: u64) -> Result<ByGroup, Failure> {
+    let mut groups = counted(daemon).unwrap_or_default();
+    for (key, entry) in daemon.store.list::<(u64, ByGroup)>(COUNTS).await? {
+        let (of, told) = entry.value;
+        if of != number || key[COUNTS.len()..] == **daemon.store.id() {
+            continue;
+        }
+        for (group, (on_trial, beside)) in told {
+            let (trial, rest) = groups.entry(group).or_default();
             trial.add(&on_trial);
             rest.add(&beside);
         }
     }
-    Ok((trial, rest))
+    Ok(groups)
+}
+
+/// One of those on trial whose process is another than before: it ended, whatever it was that ended it.
+fn began_anew(tried: &HashMap<Arc<str>, Member>, epochs: &mut HashMap<Arc<str>, u64>) -> Option<String> {
+    tried.iter().find_map(|(proxy, member)| {
+        let epoch = member.hello.as_ref().map(|hello| hello.epoch).filter(|epoch| *epoch > 0)?;
+        let first = *epochs.entry(proxy.clone()).or_insert(epoch);
+        (first != epoch).then(|| format!("{proxy}: its process ended, and began anew"))
+    })
 }
 
 /// One of those on trial that is not connected any more.

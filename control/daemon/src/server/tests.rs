@@ -49,10 +49,6 @@ impl Running {
         Running { folder, daemon, address, configs }
     }
 
-    async fn token(&self) -> String {
-        token_of(&self.daemon.authority, now_ms()).await
-    }
-
     /// A client with this chain and key, if any, that trusts these roots.
     async fn try_client(&self, own: Option<(&[u8], &str)>, roots: &str) -> Result<AgentClient<Channel>, String> {
         self.try_channel(own, roots).await.map(AgentClient::new)
@@ -78,15 +74,19 @@ impl Running {
     }
 
     pub(crate) async fn join(&self, key: &KeyPair) -> pb::Issued {
-        let request = join_request(&self.token().await, key);
+        self.join_as(key, "cart").await
+    }
+
+    pub(crate) async fn join_as(&self, key: &KeyPair, group: &str) -> pb::Issued {
+        let request = join_request(&token_of(&self.daemon.authority, group, now_ms()).await, key);
         self.client(None).await.join(request).await.unwrap().into_inner()
     }
 }
 
-async fn token_of(authority: &Authority, now_ms: u64) -> String {
+async fn token_of(authority: &Authority, group: &str, now_ms: u64) -> String {
     let new = NewToken {
-        group: "cart".to_owned(),
-        identity: "spiffe://mesh/group/cart".to_owned(),
+        group: group.to_owned(),
+        identity: format!("spiffe://mesh/group/{group}"),
         daemons: vec!["127.0.0.1:1".to_owned()],
         ..NewToken::default()
     };
@@ -227,7 +227,7 @@ async fn absent_since(folder: &Path, hours: u64) -> (KeyPair, String) {
     let source = Source { default: folder.join("store.key"), ..Source::default() };
     let authority = Authority::open(store, &source, None, then_ms).await.unwrap();
     let key = KeyPair::generate().unwrap();
-    let token = token_of(&authority, then_ms).await;
+    let token = token_of(&authority, "cart", then_ms).await;
     let issued = authority.join(&token, &csr(&key), "", then_ms).await.unwrap();
     drop(authority);
     // Its file is closed a moment later.

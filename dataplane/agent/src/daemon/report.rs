@@ -8,7 +8,7 @@ use plan::{CertificateKind, RuleKey, SeriesKey};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::tls::Failure;
 
-/// Series that are reported one by one; all others are added up in one.
+/// Series that are reported one by one; all others are added up.
 const MOST_SERIES: usize = 2000;
 /// Certificates, and listeners, of one report.
 const MOST_HELD: usize = 1000;
@@ -30,7 +30,7 @@ const _: () = {
 pub(super) struct Reported {
     single: BTreeSet<[String; 4]>,
     /// Never less than before, though what it was made of may be forgotten.
-    other: pb::Series,
+    others: [pb::Series; 2],
 }
 
 impl Reported {
@@ -60,33 +60,47 @@ impl Reported {
         }
     }
 
+    /// The series; what is beyond the bound is added up: those by route, and those by identity, which count the same requests.
     fn bounded(&mut self, series: Vec<pb::Series>, most: usize) -> Vec<pb::Series> {
         let mut single = Vec::with_capacity(series.len().min(most));
-        let name = || OTHER.to_owned();
-        let mut other =
-            pb::Series { source: name(), listener: name(), route: name(), service: name(), ..pb::Series::default() };
+        let mut others = [other(""), other(OTHER)];
         for one in series {
             let key = [&one.source, &one.listener, &one.route, &one.service].map(String::clone);
             if self.single.contains(&key) || self.single.len() < most {
                 self.single.insert(key);
                 single.push(one);
             } else {
+                let other = &mut others[usize::from(!one.source.is_empty())];
                 each(&mut other.classes, &one.classes, |sum, more| sum + more);
                 each(&mut other.latency, &one.latency, |sum, more| sum + more);
                 other.denied += one.denied;
                 other.latency_sum_us += one.latency_sum_us;
+                other.failed += one.failed;
+                one.endings.into_iter().for_each(|(label, count)| *other.endings.entry(label).or_default() += count);
             }
         }
-        each(&mut other.classes, &self.other.classes, u64::max);
-        each(&mut other.latency, &self.other.latency, u64::max);
-        other.denied = other.denied.max(self.other.denied);
-        other.latency_sum_us = other.latency_sum_us.max(self.other.latency_sum_us);
-        self.other = other.clone();
-        if other.classes.iter().chain([&other.denied]).any(|count| *count > 0) {
-            single.push(other);
+        // Who has left the series took its counts along: totals never go back.
+        for (other, before) in others.iter_mut().zip(&self.others) {
+            each(&mut other.classes, &before.classes, u64::max);
+            each(&mut other.latency, &before.latency, u64::max);
+            other.denied = other.denied.max(before.denied);
+            other.latency_sum_us = other.latency_sum_us.max(before.latency_sum_us);
+            other.failed = other.failed.max(before.failed);
+            for (label, count) in &before.endings {
+                let now = other.endings.entry(label.clone()).or_default();
+                *now = (*now).max(*count);
+            }
         }
+        self.others = others.clone();
+        single.extend(others.into_iter().filter(|one| one.classes.iter().chain([&one.denied]).any(|count| *count > 0)));
         single
     }
+}
+
+/// What is beyond the bound; `source` is empty for sums by route.
+fn other(source: &str) -> pb::Series {
+    let name = || OTHER.to_owned();
+    pb::Series { source: source.to_owned(), listener: name(), route: name(), service: name(), ..pb::Series::default() }
 }
 
 fn each(to: &mut Vec<u64>, from: &[u64], with: impl Fn(u64, u64) -> u64) {
@@ -102,6 +116,8 @@ fn series(requests: Vec<(SeriesKey, SeriesSum)>, rules: Vec<(RuleKey, RuleSum)>)
             classes: sum.classes.to_vec(),
             latency: sum.latency.to_vec(),
             latency_sum_us: sum.latency_sum_ns / 1_000,
+            failed: sum.failed,
+            endings: sum.endings.into_iter().map(|(label, count)| (label.to_owned(), count)).collect(),
             ..pb::Series::default()
         };
         found.insert(key, series);
@@ -196,9 +212,25 @@ mod tests {
     }
 
     #[test]
+    fn beyond_the_bound_identities_are_no_routes() {
+        let by = |source: &str, count| pb::Series { source: source.into(), ..one("", count) };
+        let found =
+            Reported::default().bounded(vec![one("a", 1), one("b", 2), by("x", 4), one("c", 8), by("y", 16)], 1);
+        let told: Vec<_> = found.iter().map(|one| (&*one.source, &*one.route, one.classes[2])).collect();
+        assert_eq!(told, [("", "a", 1), ("", "other", 10), ("other", "other", 20)]);
+    }
+
+    #[test]
     fn requests_and_refusals_of_a_route_are_one_series() {
         let key = |service: &str| SeriesKey { listener: "web".into(), route: "cart".into(), service: service.into() };
-        let sum = SeriesSum { classes: [0, 0, 3, 0, 1, 0], latency_sum_ns: 5_000, ..SeriesSum::default() };
+        let endings = BTreeMap::from([("upstream_truncated", 2)]);
+        let sum = SeriesSum {
+            classes: [0, 0, 3, 0, 1, 0],
+            latency_sum_ns: 5_000,
+            failed: 2,
+            endings,
+            ..SeriesSum::default()
+        };
         let rule = RuleKey { listener: "web".into(), route: "cart".into(), list: "allow", name: "".into() };
         let refused = RuleSum { refused: 1, would_refuse: 7 };
         let found = series(
@@ -208,5 +240,6 @@ mod tests {
         let told: Vec<_> =
             found.iter().map(|one| (&*one.service, one.classes[2], one.denied, one.latency_sum_us)).collect();
         assert_eq!(told, [("", 3, 1, 5), ("cart", 3, 0, 5)]);
+        assert_eq!((found[1].failed, found[1].endings["upstream_truncated"]), (2, 2));
     }
 }

@@ -352,8 +352,8 @@ mod tests {
             name: name.into(),
         };
         let series = flow::Series::new(1);
-        series.core(0).record(200, 700_000);
-        series.core(0).record(503, 99_000_000_000);
+        series.core(0).record(flow::Ending::Complete, 200, 700_000);
+        series.core(0).record(flow::Ending::Complete, 503, 99_000_000_000);
         let key = SeriesKey { listener: "web".into(), route: "a\"b".into(), service: "cart".into() };
         Snapshot {
             counters: vec![Arc::new(counters), Arc::default()],

@@ -130,7 +130,7 @@ impl Request {
     pub(crate) fn finish(&self, core: &Core, client: &Client, ending: Ending, outcome: Outcome<'_>) {
         let duration_ns = ring::now().saturating_sub(self.begun_ns);
         let ending = core.ended(ending);
-        self.current.record(core, self.series, outcome.status, duration_ns);
+        self.current.record(core, self.series, ending, outcome.status, duration_ns);
         let key = &self.current.plan.series[self.series.0 as usize];
         core.count_pair(client.identity(), &key.service, outcome.status, ending);
         if self.current.http(self.listener).is_some_and(|http| http.access_log) {

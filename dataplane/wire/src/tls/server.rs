@@ -3,7 +3,8 @@
 use super::credential::digest_of;
 use super::ticket::Tickets;
 use super::verifier::Verifier;
-use super::{Clock, Credential, Expect, Narrow, TicketKeys, Trust, aside};
+use super::{Clock, Credential, Expect, Failure, Narrow, TicketKeys, Trust, aside};
+use crate::spiffe::SpiffeId;
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -49,7 +50,8 @@ pub struct Server(Arc<Inner>);
 struct Inner {
     config: Arc<ServerConfig>,
     chooser: Arc<Chooser>,
-    trust: Option<Trust>,
+    /// Whoever judges clients, where they are asked for certificates.
+    verifier: Option<Arc<Verifier>>,
     clock: Clock,
     digest: [u8; 32],
 }
@@ -86,15 +88,16 @@ impl Server {
         let builder = ServerConfig::builder_with_details(provider.clone(), Arc::new(clock.clone()))
             .with_protocol_versions(narrow.versions())
             .map_err(|error| error.to_string())?;
-        let builder = match (clients, &trust) {
-            (Clients::None, _) => builder.with_no_client_auth(),
+        let verifier = match (clients, trust) {
+            (Clients::None, _) => None,
             (_, None) => return Err("client certificates need a trust bundle".to_owned()),
-            (_, Some(trust)) => builder.with_client_cert_verifier(Arc::new(Verifier {
-                provider,
-                trust: trust.clone(),
-                expect,
-                optional: clients == Clients::Optional,
-            })),
+            (_, Some(trust)) => {
+                Some(Arc::new(Verifier { provider, trust, expect, optional: clients == Clients::Optional }))
+            }
+        };
+        let builder = match &verifier {
+            None => builder.with_no_client_auth(),
+            Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
         };
         let mut config = builder.with_cert_resolver(chooser.clone());
         config.alpn_protocols = alpn;
@@ -108,8 +111,7 @@ impl Server {
             }
             None => config.send_tls13_tickets = 0,
         }
-        let trust = trust.filter(|_| clients != Clients::None);
-        Ok(Server(Arc::new(Inner { config: Arc::new(config), chooser, trust, clock, digest })))
+        Ok(Server(Arc::new(Inner { config: Arc::new(config), chooser, verifier, clock, digest })))
     }
 
     /// The certificate that is shown to a client that asks for this name: that of the exact name, of a wildcard of one label, the
@@ -126,6 +128,40 @@ impl Server {
         chooser.keys.len() < 2 || name.as_bytes() == host || chooser.choose(name.as_bytes()) == chooser.choose(host)
     }
 
+    /// Whether clients show certificates.
+    pub fn clients(&self) -> Clients {
+        match &self.0.verifier {
+            None => Clients::None,
+            Some(verifier) if verifier.optional => Clients::Optional,
+            Some(_) => Clients::Required,
+        }
+    }
+
+    /// Whose certificates count; `None` where clients are not asked for any.
+    pub fn trust(&self) -> Option<&Trust> {
+        self.0.verifier.as_ref().map(|verifier| &verifier.trust)
+    }
+
+    /// Who may come; anyone trusted when empty.
+    pub fn expect(&self) -> &[Expect] {
+        self.0.verifier.as_ref().map_or(&[], |verifier| &verifier.expect)
+    }
+
+    /// What a handshake makes of a client that shows a good certificate with this identity, or (`None`) no certificate: the
+    /// identity that is known afterwards.
+    ///
+    /// # Errors
+    /// Why it comes to nothing.
+    pub fn admits<'a>(&self, identity: Option<&'a SpiffeId>) -> Result<Option<&'a SpiffeId>, Failure> {
+        match (&self.0.verifier, identity) {
+            (None, _) => Ok(None),
+            (Some(verifier), None) if verifier.optional => Ok(None),
+            (Some(_), None) => Err(Failure::NoCertificate),
+            (Some(verifier), Some(id)) if verifier.takes(id) => Ok(identity),
+            (Some(_), Some(_)) => Err(Failure::WrongIdentity),
+        }
+    }
+
     /// SHA-256 over all settings.
     pub fn digest(&self) -> [u8; 32] {
         self.0.digest
@@ -133,10 +169,6 @@ impl Server {
 
     pub(super) fn config(&self) -> &Arc<ServerConfig> {
         &self.0.config
-    }
-
-    pub(super) fn trust(&self) -> Option<&Trust> {
-        self.0.trust.as_ref()
     }
 
     pub(super) fn clock(&self) -> &Clock {

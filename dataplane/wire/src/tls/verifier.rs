@@ -122,6 +122,12 @@ impl Verifier {
         }
     }
 
+    /// Whether a certificate that has this identity, and no name, is let in.
+    pub(super) fn takes(&self, identity: &SpiffeId) -> bool {
+        let is = |expect: &Expect| matches!(expect, Expect::Identity(pattern) if pattern.matches(identity.as_str()));
+        self.trust.speaks_for(identity.trust_domain()) && (self.expect.is_empty() || self.expect.iter().any(is))
+    }
+
     fn not_expected(&self) -> Error {
         let names = !self.expect.is_empty() && self.expect.iter().all(|expect| matches!(expect, Expect::Name(_)));
         match names {

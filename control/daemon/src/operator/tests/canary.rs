@@ -4,7 +4,7 @@ use super::*;
 
 /// One message of a trial, and the rest of it.
 async fn tried(client: &mut OperatorClient<Channel>, request: pb::ApplyRequest) -> tonic::Streaming<pb::Progress> {
-    let canary = pb::Canary { percent: 10, watch_ms: 3000, abort_on: vec!["errors>1%".to_owned()] };
+    let canary = pb::Canary { percent: 10, watch_ms: 4000, abort_on: vec!["errors>1%".to_owned()] };
     client.apply(pb::ApplyRequest { canary: Some(canary), ..request }).await.unwrap().into_inner()
 }
 
@@ -117,13 +117,13 @@ async fn a_bad_trial_is_taken_back_by_itself() {
     tries.counted(2, 90, 10).await;
     let end = end_of(stream).await;
     assert_eq!((end.outcome(), end.version), (Outcome::RolledBack, 1), "{end:?}");
-    assert_eq!(end.findings, ["errors: 10.0%, of the rest 0.0%"]);
+    assert_eq!(end.findings, ["group cart: errors: 10.0%, of the rest 0.0%"]);
     assert_eq!(tries.take(false).await.1, 1, "it goes back");
     assert!(!rest.hears().await);
     let history = client.history(pb::HistoryRequest::default()).await.unwrap().into_inner().versions;
     assert_eq!(
         (history[0].state.as_str(), history[0].comment.as_str()),
-        ("rolled back", "errors: 10.0%, of the rest 0.0%")
+        ("rolled back", "group cart: errors: 10.0%, of the rest 0.0%")
     );
     assert_eq!(history[1].state, "in force");
 
@@ -138,6 +138,70 @@ async fn a_bad_trial_is_taken_back_by_itself() {
     let end = end_of(stream).await;
     assert_eq!(end.outcome(), Outcome::RolledBack, "{end:?}");
     assert!(end.findings[0].ends_with(": cluster/app: is bad"), "{end:?}");
+}
+
+#[tokio::test]
+async fn what_one_counted_before_it_was_seen_says_nothing_of_the_trial() {
+    let running = Running::start().await;
+    let mut client = admin(&running).await;
+    let mut proxies = two(&running, &mut client).await;
+    let stream = tried(&mut client, push(&changed_mesh())).await;
+    let (tries, rest) = which(&mut proxies).await;
+    tries.counted(2, 0, 0).await;
+    rest.counted(1, 0, 0).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    // It comes back with the errors of weeks, beside which those on trial would do well.
+    let comes_back = Proxy::join(&running).await;
+    comes_back.counted(1, 1000, 1000).await;
+    rest.counted(1, 100, 0).await;
+    tries.counted(2, 90, 10).await;
+    let end = end_of(stream).await;
+    assert_eq!(end.findings, ["group cart: errors: 10.0%, of the rest 0.0%"], "{end:?}");
+}
+
+#[tokio::test]
+async fn a_process_that_ends_on_trial_takes_it_back() {
+    let running = Running::start().await;
+    let mut client = admin(&running).await;
+    let mut proxies = two(&running, &mut client).await;
+    let stream = tried(&mut client, push(&changed_mesh())).await;
+    let (tries, _rest) = which(&mut proxies).await;
+    for epoch in [7, 8] {
+        let hello = Some(pb::Hello { epoch, ..pb::Hello::default() });
+        let applied = Some(pb::Applied { version: "2".to_owned(), ..pb::Applied::default() });
+        tries.reports.send(pb::Report { hello, applied, ready: true, ..pb::Report::default() }).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(600)).await;
+    }
+    let end = end_of(stream).await;
+    assert_eq!(end.outcome(), Outcome::RolledBack, "{end:?}");
+    assert_eq!(end.findings, [format!("{}: its process ended, and began anew", tries.id)]);
+}
+
+#[tokio::test]
+async fn each_group_is_judged_by_itself() {
+    let running = Running::start().await;
+    let mut client = admin(&running).await;
+    assert_eq!(outcome(&mut client, push(MESH)).await.0, Outcome::Applied);
+    let mut cart = Proxy::join(&running).await;
+    let mut edge = Proxy::join_as(&running, "edge").await;
+    for proxy in [&mut cart, &mut edge] {
+        assert_eq!(proxy.take(false).await.0, Kind::Cluster);
+        assert_eq!(proxy.take(false).await.0, Kind::Listener);
+        proxy.counted(1, 0, 0).await;
+    }
+    until(&running.daemon, "both have it", |daemon| {
+        daemon.fleet.members().values().filter(|member| member.applied() == 1).count() == 2
+    })
+    .await;
+    let both = changed_mesh().replace("endpoints: set", "endpoints: set, balance: random");
+    let stream = tried(&mut client, push(&both)).await;
+    cart.counted(2, 0, 0).await;
+    edge.counted(2, 0, 0).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    cart.counted(2, 90, 10).await;
+    edge.counted(2, 100_000, 0).await;
+    let end = end_of(stream).await;
+    assert_eq!(end.findings, ["group cart: errors: 10.0%"], "{end:?}");
 }
 
 #[tokio::test]

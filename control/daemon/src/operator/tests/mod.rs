@@ -78,8 +78,12 @@ struct Proxy {
 
 impl Proxy {
     async fn join(running: &Running) -> Proxy {
+        Proxy::join_as(running, "cart").await
+    }
+
+    async fn join_as(running: &Running, group: &str) -> Proxy {
         let key = KeyPair::generate().unwrap();
-        let joined = running.join(&key).await;
+        let joined = running.join_as(&key, group).await;
         let own = (joined.chain.clone(), key.serialize_pem());
         let mut client = running.client(Some((&own.0, &own.1))).await;
         let (reports, orders) = session(&mut client).await.unwrap();

@@ -112,6 +112,37 @@ fn clients_are_refused() {
 }
 
 #[test]
+fn what_is_said_of_an_identity_is_what_a_handshake_makes_of_it() {
+    let ca = Ca::new("ca");
+    let ids = [None, Some(API), Some("spiffe://example.org/ns/test/x"), Some("spiffe://example.com/ns/prod/sa/api")];
+    for clients in [Clients::None, Clients::Optional, Clients::Required] {
+        for domains in [&[][..], &["example.org"], &["a", "example.com"]] {
+            for expect in [vec![], vec![identity("spiffe://example.org/ns/prod/**"), identity("spiffe://x/y")]] {
+                let mut settings = ca.server(&ca.named(&["a.example"]));
+                (settings.clients, settings.trust, settings.expect) = (clients, Some(ca.trust(domains)), expect);
+                let server = Server::new(settings.clone()).unwrap();
+                assert_eq!((server.clients(), server.trust().is_some()), (clients, clients != Clients::None));
+                for id in ids {
+                    let mut client = ca.client();
+                    client.certificate = id.map(|id| ca.identified(id).credential());
+                    let pair = shake(&server, &Client::new(client).unwrap());
+                    let known = match pair.server.failure() {
+                        None => Ok(pair.server.session.peer().identity.clone()),
+                        Some(failure) => Err(failure),
+                    };
+                    let id = id.map(|id| crate::spiffe::SpiffeId::parse(id).unwrap());
+                    assert_eq!(
+                        server.admits(id.as_ref()).map(Option::<&_>::cloned),
+                        known,
+                        "{clients:?} {domains:?} {id:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn identities_that_are_ambiguous_or_malformed() {
     let ca = Ca::new("ca");
     let api = API.as_bytes();

@@ -1,13 +1,13 @@
 //! Why a request is decided as it is, in words. Nothing is sent, taken or changed.
 
+mod met;
+
 use crate::decide::{Cache, Request};
 use crate::matcher::Part;
 use crate::policy::{Asked, Condition, List, ListId, ListKind, Rule, Scratch};
-use crate::{
-    Action, Decision, Destination, Kind, ListenerId, Peer, Plan, RouteAction, RuleKey, Target, Transport, cors, peer,
-};
+use crate::{Action, Decision, Destination, Kind, ListenerId, Peer, Plan, RouteAction, RuleKey, Target, cors, peer};
+use met::{Met, where_it_listens};
 use std::fmt;
-use std::net::IpAddr;
 
 /// What the plan does with a request, and why. Prints as lines, the decision first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,12 +26,17 @@ impl Plan {
     /// each rule of policy and whether it holds, and the endpoints that may get the request. Of a listener that reads no
     /// requests it is the connection that is explained.
     pub fn explain(&self, listener: ListenerId, request: &Request<'_>) -> Explanation {
-        let mut cache = Cache::default();
-        let decision = self.decide(listener, request, 0, &mut cache);
         let through = self.listener(listener);
         let Kind::Http(http) = &through.kind else { return self.explain_bytes(listener, None, &request.peer) };
+        let met = match Met::by(through, request.peer) {
+            Ok(met) => met,
+            Err(refused) => return refused,
+        };
+        let request = &Request { peer: met.peer, ..*request };
+        let mut cache = Cache::default();
+        let decision = self.decide(listener, request, 0, &mut cache);
         let mut lines = vec![decision.show(self, &cache.text).to_string()];
-        who(&request.peer, peer::source(request, http.forwarded.trusted_hops), &mut lines);
+        met.tell(peer::source(request, http.forwarded.trusted_hops), &mut lines);
         lines.push(format!("path: {}", request.path.escape_ascii()));
         self.through(listener, &mut lines);
         let host = http.hosts.find(request.authority, &mut Vec::new());
@@ -56,9 +61,14 @@ impl Plan {
     /// What would be done with a connection of which no request is read, and why. `name` is what its TLS asks for, where that is
     /// passed on.
     pub fn explain_bytes(&self, listener: ListenerId, name: Option<&str>, peer: &Peer<'_>) -> Explanation {
+        let met = match Met::by(self.listener(listener), *peer) {
+            Ok(met) => met,
+            Err(refused) => return refused,
+        };
+        let peer = &met.peer;
         let decision = self.decide_tcp(listener, name, peer, 0);
         let mut lines = vec![decision.show(self, b"").to_string()];
-        who(peer, peer.address, &mut lines);
+        met.tell(peer.address, &mut lines);
         self.through(listener, &mut lines);
         if let Kind::Passthrough(_) = self.listener(listener).kind {
             lines.push(format!("name: {}", name.unwrap_or("none")));
@@ -73,13 +83,7 @@ impl Plan {
 
     fn through(&self, listener: ListenerId, lines: &mut Vec<String>) {
         let through = self.listener(listener);
-        let transport = match (&through.kind, &through.transport) {
-            (Kind::Passthrough(_), _) => "TLS passed through",
-            (_, Transport::Plain) => "plain",
-            (_, Transport::Tls(_)) => "TLS",
-            (_, Transport::Migrate(_)) => "TLS, or plain while clients migrate",
-        };
-        lines.push(format!("listener: {} at {}, {transport}", through.name, through.address));
+        lines.push(where_it_listens(through));
         if let Some(from) = &through.proxy_protocol {
             lines.push(format!("proxy-protocol: from {from}"));
         }
@@ -173,13 +177,6 @@ impl Plan {
     }
 }
 
-fn who(peer: &Peer<'_>, source: Option<IpAddr>, lines: &mut Vec<String>) {
-    let or_none = |address: Option<IpAddr>| address.map_or("none".to_owned(), |ip| ip.to_string());
-    lines.push(format!("identity: {}", peer.identity.unwrap_or("none")));
-    lines.push(format!("source: {}", or_none(source)));
-    lines.push(format!("peer: {}", or_none(peer.direct)));
-}
-
 /// Whose a rule or a quota is.
 fn whose(key: &RuleKey) -> String {
     match &*key.route {
@@ -209,6 +206,7 @@ fn word(condition: &Condition) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use super::met::tests::secure;
     use super::*;
     use crate::tests::plan_of;
     use wire::h1::Method;
@@ -218,6 +216,7 @@ listeners:
   web:
     address: 127.0.0.1:80
     protocol: http
+    tls: { certificates: [ { certificate: a.pem, key: a.key } ], clients: optional, trust: { roots: [a.pem], domains: [shop] } }
     deny: [ { name: old-net, source: [192.0.2.0/24] } ]
     hosts:
       - names: [shop.com]
@@ -245,7 +244,7 @@ services:
             head: b"",
             peer,
         };
-        plan_of(FILE).explain(ListenerId(0), &request).lines
+        secure(FILE).explain(ListenerId(0), &request).lines
     }
 
     #[test]
@@ -261,7 +260,7 @@ services:
                 "source: 10.1.1.1",
                 "peer: 10.1.1.1",
                 "path: /cart/1",
-                "listener: web at 127.0.0.1:80, plain",
+                "listener: web at 127.0.0.1:80, TLS, clients: optional",
                 "host: shop.com",
                 "route: cart",
                 "deny of listener web:",

@@ -1,25 +1,29 @@
 //! A tour of `deploy/examples/gateway.yaml`: real requests through every kind of route, and what must come back.
-//! The demo shows it to people; a test takes it too.
 
-use crate::client::Client;
-use crate::http::Answer;
-use crate::origin::{Conversation, Origin, Seen, respond};
+use ringway_tests::{Answer, Client, Conversation, Origin, Seen, respond};
+use std::fmt;
 use std::net::SocketAddr;
 
 /// The host that the example's routes are for.
 const HOST: &str = "shop.example.com";
 
 /// One thing that was tried.
-#[derive(Clone, Debug)]
-pub struct Stop {
+pub(crate) struct Stop {
     /// What kind of route it shows.
-    pub kind: &'static str,
+    kind: &'static str,
     /// What was sent, in short.
-    pub sent: String,
+    sent: String,
     /// What came back, in short.
-    pub came: String,
+    came: String,
     /// What should have come, if that is not what came.
-    pub wrong: Option<String>,
+    pub(crate) wrong: Option<String>,
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stop { kind, sent, came, wrong } = self;
+        write!(out, "{kind}: {sent}: {came}; wanted: {}", wrong.as_deref().unwrap_or("that"))
+    }
 }
 
 /// One request and what must come back.
@@ -145,7 +149,7 @@ const ASKS: &[Ask] = &[
 ];
 
 /// The origin `name` of the tour: tells what it was sent, and speaks WebSocket's opening.
-pub fn origin(name: &'static str, address: &str) -> Origin {
+pub(crate) fn origin(name: &'static str, address: &str) -> Origin {
     Origin::on(address, move |conversation| {
         while let Some(seen) = conversation.request() {
             if seen.head.connection("upgrade") {
@@ -176,18 +180,10 @@ fn shout(conversation: &mut Conversation) {
     }
 }
 
-/// Takes the tour: the listener `web` and the listener `raw` of a running gateway. Tells each stop as it is made.
-pub fn take(web: SocketAddr, raw: SocketAddr, mut tell: impl FnMut(&Stop)) -> Vec<Stop> {
-    let mut stops = Vec::new();
-    let mut add = |stop: Stop| {
-        tell(&stop);
-        stops.push(stop);
-    };
-    ASKS.iter().for_each(|ask| add(one(web, ask)));
-    add(shares(web));
-    add(websocket(web));
-    add(tcp(raw));
-    stops
+/// Takes the tour: the listener `web` and the listener `raw` of a running gateway.
+pub(crate) fn take(web: SocketAddr, raw: SocketAddr) -> Vec<Stop> {
+    let stops = ASKS.iter().map(|ask| one(web, ask));
+    stops.chain([shares(web), websocket(web), tcp(raw)]).collect()
 }
 
 fn one(web: SocketAddr, ask: &Ask) -> Stop {
