@@ -5,6 +5,8 @@
 mod tests;
 
 use crate::authority::{Credential, NewToken, Refusal, Role, SecretInfo, Stage, Step, TokenInfo};
+use crate::collect::Member;
+use crate::snapshot::Kind;
 use crate::state::{Daemon, now_ms};
 use crate::tell;
 use api::mesh::KeyPair;
@@ -12,6 +14,7 @@ use api::pb;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -62,7 +65,12 @@ pub async fn put_secret(daemon: &Daemon, request: Request<pb::PutSecretRequest>)
     let pb::PutSecretRequest { name, group, chain, key } = request.into_inner();
     let pair = KeyPair { chain, key };
     let info = daemon.authority.put_secret(&group, &name, &pair, &author, now_ms()).await?;
-    let known = daemon.in_force().borrow().as_ref().is_some_and(|now| now.mesh.group(&group).is_some());
+    let known = daemon
+        .in_force()
+        .borrow()
+        .as_ref()
+        .and_then(|now| now.mesh.clone())
+        .is_some_and(|mesh| mesh.group(&group).is_some());
     let note = if known { "" } else { "; no such group is in force yet" };
     done(&author, format!("secret `{name}` of group `{group}` is the certificate of {}{note}", info.subject))
 }
@@ -91,7 +99,8 @@ pub async fn remove_secret(daemon: &Daemon, request: Request<pb::RemoveSecretReq
     let author = daemon.caller(&request).await?.operator(Role::Admin)?.name;
     let pb::RemoveSecretRequest { name, group } = request.into_inner();
     daemon.authority.remove_secret(&group, &name).await?;
-    done(&author, format!("secret `{name}` of group `{group}` is gone"))
+    let line = format!("secret `{name}` of group `{group}` is gone; proxies that show it keep it until a document");
+    done(&author, format!("{line} names it no more, or until it ends"))
 }
 
 /// Drops a proxy. Admin.
@@ -196,7 +205,7 @@ pub async fn rotate_root(
         let last = if status_only {
             Ok(pb::Progress { line: daemon.authority.stage().to_string(), ..pb::Progress::default() })
         } else {
-            rotate(&daemon, &operator, force, &progress).await
+            rotate(&daemon, &operator, force, PATIENCE, &progress).await
         };
         // Who asked may have gone; the next call goes on from here.
         let _ = progress.send(last.map_err(Status::from)).await;
@@ -206,12 +215,15 @@ pub async fn rotate_root(
 
 /// How often it is looked whether those that a step waits for are there.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long a step waits for proxies that are connected before it says who they are, and ends.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Step after step; the answer is the last message.
 async fn rotate(
     daemon: &Daemon,
     operator: &str,
     force: bool,
+    patience: Duration,
     progress: &mpsc::Sender<Result<pb::Progress, Status>>,
 ) -> Result<pb::Progress, Refusal> {
     let mut said = String::new();
@@ -223,9 +235,26 @@ async fn rotate(
         let of = u32::try_from(of).unwrap_or(u32::MAX);
         progress.send(Ok(pb::Progress { line, of, ..pb::Progress::default() })).await.is_ok()
     };
+    let mut waits_since = Instant::now();
     loop {
+        // Leaves of the new root are worth something when all who see them trust it, not when it was sent.
+        let waits = daemon.authority.stage() == Stage::Trusting && !force;
+        let behind = if waits { without_roots(daemon).await? } else { Vec::new() };
+        if !behind.is_empty() {
+            if waits_since.elapsed() > patience {
+                let line = "some do not take the new root; nothing is lost, go on later";
+                return Ok(last(pb::Outcome::Refused, line, stuck(&behind, "has not taken the new root")));
+            }
+            let line = format!("waiting for {} to trust the new root", named(&behind));
+            if !tell(line, behind.len()).await {
+                return Ok(pb::Progress::default());
+            }
+            tokio::time::sleep(LOOK).await;
+            continue;
+        }
         match daemon.authority.rotate(force, now_ms()).await? {
             Step::Done(stage) => {
+                waits_since = Instant::now();
                 tell::tell(format_args!("operator `{operator}` changes the root: {stage}"));
                 daemon.keep_local_operator().await?;
                 if stage == Stage::Steady {
@@ -239,22 +268,59 @@ async fn rotate(
                 return Ok(last(pb::Outcome::Running, "renew your own credential, and go on", Vec::new()));
             }
             Step::Waits { proxies, operators } => {
-                let here = proxies.iter().filter(|id| daemon.connected.has(id)).count();
-                if here == 0 {
-                    let findings = absent(&proxies, &operators);
-                    return Ok(last(
-                        pb::Outcome::Refused,
-                        "some cannot follow; nothing is lost, go on later",
-                        findings,
-                    ));
+                let (here, away): (Vec<_>, Vec<_>) = proxies.into_iter().partition(|id| daemon.connected.has(id));
+                if here.is_empty() || waits_since.elapsed() > patience {
+                    let mut findings = stuck(&here, "has not renewed its certificate");
+                    findings.extend(absent(&away, &operators));
+                    let line = "some cannot follow; nothing is lost, go on later";
+                    return Ok(last(pb::Outcome::Refused, line, findings));
                 }
-                if !tell(format!("waiting for {here} proxies to renew their certificates"), here).await {
+                let line = format!("waiting for a renewal by {}", named(&here));
+                if !tell(line, here.len()).await {
                     return Ok(pb::Progress::default());
                 }
                 tokio::time::sleep(LOOK).await;
             }
         }
     }
+}
+
+/// Proxies that report, and do not work with the roots of now yet: a renewal brings the roots to a proxy's agent, its cores
+/// have them when it says so.
+async fn without_roots(daemon: &Daemon) -> Result<Vec<String>, Refusal> {
+    let secret = api::xds::TRUST_SECRET;
+    daemon.read_trust().await?;
+    let lacks = |member: &Member| {
+        let Some(report) = &member.report else { return false };
+        let snapshot = daemon.snapshots.subscribe(&member.group);
+        let wanted = snapshot.borrow().resources(Kind::Secret).get(secret).map(|one| one.version.clone());
+        let has = report.certificates.iter().find(|one| one.name == secret).map(|one| one.version.as_str());
+        // Who has no roots in its configuration verifies nobody by them.
+        has.is_some_and(|has| wanted.is_some_and(|wanted| *has != *wanted))
+    };
+    let members = daemon.fleet.members().into_iter();
+    let mut behind: Vec<String> = members.filter(|(_, one)| lacks(one)).map(|(id, _)| id.to_string()).collect();
+    behind.sort();
+    Ok(behind)
+}
+
+/// Some of them by name.
+fn named(proxies: &[String]) -> String {
+    const FEW: usize = 5;
+    let some = proxies.iter().take(FEW).map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
+    let noun = if proxies.len() == 1 { "proxy" } else { "proxies" };
+    match proxies.len().saturating_sub(FEW) {
+        0 => format!("{} {noun} ({some})", proxies.len()),
+        more => format!("{} {noun} ({some} and {more} more)", proxies.len()),
+    }
+}
+
+/// Who is there and does not follow, and what to do about it.
+fn stuck(proxies: &[String], why: &str) -> Vec<String> {
+    let line = |id: &String| {
+        format!("proxy `{id}` is connected and {why}; look at its log, or `ringwayctl proxy forget {id}`")
+    };
+    proxies.iter().map(line).collect()
 }
 
 fn last(outcome: pb::Outcome, line: &str, findings: Vec<String>) -> pb::Progress {
@@ -280,13 +346,13 @@ fn identity_of(daemon: &Daemon, group: &str) -> Result<String, Refusal> {
             "no document is in force yet; `ringwayctl apply` one that has the group".to_owned(),
         ));
     };
-    let version = now.version.number;
+    let (version, mesh) = (now.version.number, now.mesh()?);
     let none = || {
-        let names: Vec<_> = now.mesh.groups.iter().map(|group| group.name.as_str()).collect();
+        let names: Vec<_> = mesh.groups.iter().map(|group| group.name.as_str()).collect();
         let group = group.escape_default();
         Refusal::Missing(format!("version {version} has no group `{group}`; it has {}", names.join(", ")))
     };
-    now.mesh.group(group).map(|group| group.identity.clone()).ok_or_else(none)
+    mesh.group(group).map(|group| group.identity.clone()).ok_or_else(none)
 }
 
 fn shown(info: TokenInfo) -> pb::Token {

@@ -20,6 +20,8 @@ pub(crate) struct Metrics {
     pub(crate) renewals: Counter,
     pub(crate) handshake_failures: Counter,
     pub(crate) accept_failures: Counter,
+    pub(crate) turned_away: Counter,
+    pub(crate) swept: Counter,
     connections: Gauge,
     version: Gauge,
     daemons: Gauge,
@@ -44,6 +46,8 @@ impl Metrics {
         let handshake_failures =
             counter("handshake_failures", "Connections that ended before their handshake was done");
         let accept_failures = counter("accept_failures", "Times that the kernel did not give a connection");
+        let turned_away = counter("turned_away", "Connections for which there were too many strangers");
+        let swept = counter("swept_proxies", "Records of proxies that were removed since they cannot come back");
         let mut gauge = |name: &str, unit: Option<Unit>, help: &str| {
             let gauge = Gauge::default();
             match unit {
@@ -66,6 +70,8 @@ impl Metrics {
             renewals,
             handshake_failures,
             accept_failures,
+            turned_away,
+            swept,
             connections,
             version,
             daemons,

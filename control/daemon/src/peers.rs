@@ -58,8 +58,8 @@ pub(crate) async fn others(store: &Store) -> Result<Vec<(String, Sharer)>, Failu
 }
 
 /// A proxy that is connected elsewhere shall drain.
-pub(crate) async fn drain(store: &Store, proxy: &str, group: &str) -> Result<(), Failure> {
-    store.commit(Change::new().put(format!("{DRAINS}{proxy}"), &group.to_owned())).await.map(drop)
+pub(crate) async fn drain(store: &Store, proxy: &str) -> Result<(), Failure> {
+    store.commit(Change::new().put(format!("{DRAINS}{proxy}"), &())).await.map(drop)
 }
 
 /// Tells the others what this daemon knows, and hears what they do; as long as the daemon runs.
@@ -188,10 +188,8 @@ async fn hear(daemon: &Daemon) -> Result<(), Failure> {
     }
     daemon.fleet.hear(elsewhere);
     daemon.set_others(others(store).await?.into_iter().map(|(_, peer)| peer).collect());
-    for (key, entry) in store.list::<String>(DRAINS).await? {
-        let proxy = &key[DRAINS.len()..];
-        if daemon.fleet.own_member(proxy).is_some_and(|member| member.is_connected()) {
-            daemon.fleet.drain(proxy, &entry.value);
+    for (key, _) in store.list_bytes(DRAINS).await? {
+        if daemon.fleet.drain(&key[DRAINS.len()..]) {
             store.commit(Change::new().delete(&key)).await?;
         }
     }

@@ -83,12 +83,14 @@ pub(crate) async fn keep(daemon: Arc<Daemon>, configs: watch::Sender<Arc<ServerC
     const LOOK: Duration = Duration::from_secs(60);
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     let mut store = daemon.store.watch();
-    let mut made = Made::default();
+    let (mut made, mut told) = (Made::default(), Vec::new());
     let (mut looked, mut noticed) = (Instant::now(), Instant::now());
     loop {
-        if let Err(refusal) = keep_once(&daemon, &configs, &mut made, looked.elapsed() > LOOK).await {
-            tell::tell(refusal);
-        }
+        let failed = keep_once(&daemon, &configs, &mut made, looked.elapsed() > LOOK).await;
+        // What lasts is said once.
+        let failed: Vec<String> = failed.iter().map(ToString::to_string).collect();
+        failed.iter().filter(|why| !told.contains(*why)).for_each(tell::tell);
+        told = failed;
         if looked.elapsed() > LOOK {
             looked = Instant::now();
         }
@@ -108,34 +110,51 @@ struct Made {
     trust_domain: String,
 }
 
+/// Each step by itself: what fails holds back nothing else, least of all the daemon's own certificate. What failed.
 async fn keep_once(
     daemon: &Daemon,
     configs: &watch::Sender<Arc<ServerConfig>>,
     made: &mut Made,
     look: bool,
-) -> Result<(), authority::Refusal> {
+) -> Vec<authority::Refusal> {
     let now_ms = now_ms();
-    daemon.read_document().await?;
-    let number = daemon.authority.refresh(now_ms).await?;
-    daemon.read_trust().await?;
-    daemon.read_endpoints().await?;
+    let mut failed: Vec<authority::Refusal> = Vec::new();
+    failed.extend(daemon.read_document().await.err().map(Into::into));
+    let number = daemon.authority.refresh(now_ms).await.unwrap_or_else(|refusal| {
+        failed.push(refusal);
+        made.number
+    });
+    match daemon.read_trust().await {
+        Ok(damaged) => failed.extend(damaged),
+        Err(refusal) => failed.push(refusal),
+    }
+    failed.extend(daemon.read_endpoints().await.err().map(Into::into));
     let trust_domain = daemon.trust_domain();
     let changed = made.number != number || made.trust_domain != trust_domain;
     let half_ms = u64::try_from(authority::LEAF_LIFE.as_millis()).unwrap_or(u64::MAX) / 2;
     if changed || now_ms > made.at_ms + half_ms {
-        configs.send_replace(own_config(daemon)?);
-        *made = Made { at_ms: now_ms, number, trust_domain };
+        match own_config(daemon) {
+            Ok(config) => {
+                configs.send_replace(config);
+                *made = Made { at_ms: now_ms, number, trust_domain };
+            }
+            Err(refusal) => failed.push(refusal),
+        }
     }
     if changed || look {
-        daemon.keep_local_operator().await?;
+        failed.extend(daemon.keep_local_operator().await.err());
     }
-    Ok(())
+    if look {
+        failed.extend(daemon.sweep_proxies(now_ms).await.err());
+    }
+    failed
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::server::tests::Running;
+    use crate::store::Change;
 
     #[tokio::test]
     async fn the_daemons_own_certificate_is_renewed_at_half_its_life_and_when_its_root_changes() {
@@ -145,7 +164,7 @@ mod tests {
         let mut made = Made::default();
         let mut is_new = async |at_ms: Option<u64>| {
             made.at_ms = at_ms.unwrap_or(made.at_ms);
-            keep_once(daemon, &configs, &mut made, false).await.unwrap();
+            assert!(keep_once(daemon, &configs, &mut made, false).await.is_empty());
             let changed = config.has_changed().unwrap();
             config.mark_unchanged();
             changed
@@ -158,5 +177,39 @@ mod tests {
         daemon.authority.rotate(false, now_ms()).await.unwrap();
         assert!(is_new(None).await);
         assert!(!is_new(None).await);
+    }
+
+    /// A record that cannot be opened is nobody's but its own.
+    #[tokio::test]
+    async fn one_damaged_record_stops_nothing_else() {
+        let running = Running::start().await;
+        let daemon = &running.daemon;
+        let key = rcgen::KeyPair::generate().unwrap();
+        let chain = rcgen::CertificateParams::new(["shop.example.com".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let pair = api::mesh::KeyPair { chain: chain.pem().into_bytes(), key: key.serialize_pem().into_bytes() };
+        daemon.authority.put_secret("edge", "shop", &pair, "", now_ms()).await.unwrap();
+        let sealed = daemon.store.get::<serde_json::Value>("secrets/edge:shop").await.unwrap().unwrap().value;
+        let odd = serde_json::json!("no secret");
+        let text = "trust-domain: shop\ngroups: {}\n";
+        let about = crate::store::documents::About::default();
+        let version = daemon.store.push(None, text, about).await.unwrap();
+        let change = Change::new().put("secrets/edge:other", &sealed).put("secrets/edge:odd", &odd);
+        let piece = format!("documents/text/{}/0000", version.digest);
+        daemon.store.commit(change.put_bytes(piece, b"other".to_vec())).await.unwrap();
+
+        let (configs, mut config) = watch::channel(own_config(daemon).unwrap());
+        let failed = keep_once(daemon, &configs, &mut Made::default(), true).await;
+        let failed: Vec<String> = failed.iter().map(ToString::to_string).collect();
+        assert!(failed.iter().any(|why| why.contains("`shop` of group `edge` is damaged; put it again")), "{failed:?}");
+        assert!(failed.iter().any(|why| why.contains("secrets/edge:odd")), "{failed:?}");
+        assert!(config.has_changed().unwrap(), "its own certificate is made all the same");
+        config.mark_unchanged();
+        let secrets = daemon.snapshots.state().secrets;
+        assert_eq!(secrets.keys().map(|(_, name)| name.as_str()).collect::<Vec<_>>(), ["shop"]);
+
+        // And it starts, so that they can be put again.
+        let running = running.again().await;
+        assert_eq!(running.daemon.snapshots.state().secrets.len(), 1);
+        assert!(running.daemon.in_force().borrow().as_ref().is_some_and(|now| now.mesh.is_none()));
     }
 }

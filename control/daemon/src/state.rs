@@ -30,6 +30,8 @@ pub struct Daemon {
     /// Who is connected, and how far.
     pub fleet: Arc<Fleet>,
     pub(crate) metrics: Metrics,
+    /// Lines about those who may not join.
+    pub(crate) refused_joins: tell::Rated,
     /// The push that is on trial.
     pub(crate) trial: Slot,
     /// Documents are taken one after the other.
@@ -44,13 +46,31 @@ pub struct Daemon {
     in_force: watch::Sender<Option<Arc<InForce>>>,
 }
 
-/// The version in force, read.
+/// The version in force.
 #[derive(Clone, Debug)]
 pub struct InForce {
     /// Its number, author and the like.
     pub version: Version,
+    /// Its text was there.
+    pub(crate) is_whole: bool,
+    /// The trust domain of its document.
+    pub trust_domain: Option<String>,
+    /// Its document; None: another version of this program put it in force, and this one cannot read it. Then proxies keep
+    /// what they have until somebody puts another in force.
+    pub mesh: Option<Arc<Mesh>>,
+}
+
+impl InForce {
     /// Its document.
-    pub mesh: Arc<Mesh>,
+    ///
+    /// # Errors
+    /// It cannot be read here.
+    pub(crate) fn mesh(&self) -> Result<&Arc<Mesh>, Refusal> {
+        let number = self.version.number;
+        let why =
+            || format!("version {number} is in force, and this ringwayd cannot read it; `ringwayctl apply` another");
+        self.mesh.as_ref().ok_or_else(|| Refusal::NotYet(why()))
+    }
 }
 
 impl Daemon {
@@ -90,6 +110,7 @@ impl Daemon {
             snapshots,
             fleet,
             metrics,
+            refused_joins: tell::Rated::default(),
             trial: Slot::default(),
             connected,
             reading,
@@ -105,9 +126,9 @@ impl Daemon {
             tokio::spawn(peers::keep(daemon.clone()));
             tokio::spawn(peers::hear_of_the_gone(daemon.clone()));
         }
-        daemon.read_trust().await.map_err(|refusal| refusal.to_string())?;
+        daemon.read_trust().await.map_err(|refusal| refusal.to_string())?.iter().for_each(tell::tell);
         daemon.read_endpoints().await.map_err(|failure| failure.to_string())?;
-        daemon.read_document().await.map_err(|failure| failure.to_string())?;
+        daemon.read_document().await.err().iter().for_each(tell::tell);
         daemon.keep_local_operator().await.map_err(|refusal| refusal.to_string())?;
         Ok(daemon)
     }
@@ -152,7 +173,7 @@ impl Daemon {
 
     /// The trust domain of identities: the document's, or the settings', or `mesh`.
     pub fn trust_domain(&self) -> String {
-        let document = self.in_force.borrow().as_ref().map(|now| now.mesh.trust_domain.clone());
+        let document = self.in_force.borrow().as_ref().and_then(|now| now.trust_domain.clone());
         document.or_else(|| self.settings.trust_domain.clone()).unwrap_or_else(|| "mesh".to_owned())
     }
 
@@ -177,11 +198,20 @@ impl Daemon {
         self.authority.keep_local_operator(&folder, &daemon, &trust_domain, now_ms()).await
     }
 
-    /// Takes over roots and edge certificates.
-    pub(crate) async fn read_trust(&self) -> Result<(), Refusal> {
-        let secrets = self.authority.secrets().await?;
-        self.snapshots.trust(self.authority.bundle().into_bytes(), secrets);
+    /// Forgets proxies that cannot come back, and what they counted: proxies that come and go must not pile up.
+    pub(crate) async fn sweep_proxies(&self, now_ms: u64) -> Result<(), Refusal> {
+        for proxy in self.authority.sweep_proxies(now_ms).await? {
+            self.fleet.forget(&proxy).await;
+            self.metrics.swept.inc();
+        }
         Ok(())
+    }
+
+    /// Takes over roots and edge certificates. Those that are damaged are left out: proxies keep what they have of them.
+    pub(crate) async fn read_trust(&self) -> Result<Vec<Refusal>, Refusal> {
+        let (secrets, damaged) = self.authority.secrets().await?;
+        self.snapshots.trust(self.authority.bundle().into_bytes(), secrets);
+        Ok(damaged)
     }
 
     /// Takes over the endpoints that operators set.
@@ -195,26 +225,52 @@ impl Daemon {
     pub(crate) async fn read_document(&self) -> Result<(), Failure> {
         let _alone = self.reading.lock().await;
         let Some(head) = self.store.head().await? else { return Ok(()) };
-        if self.in_force.borrow().as_ref().is_some_and(|now| now.version.number == head.number) {
+        let known = self.in_force.borrow().clone().filter(|now| now.version.number == head.number);
+        if known.as_ref().is_some_and(|now| now.is_whole) {
             return Ok(());
         }
+        let is_known = known.is_some();
         let gone = || Failure::Broken(format!("version {} is in force and not in the store", head.number));
         let version = self.store.version(head.number).await?.ok_or_else(gone)?;
-        let text = self.store.document(&version).await?;
-        match api::mesh::load(&text, &format!("version {}", version.number)) {
+        let text = match self.store.document(&version).await {
+            Ok(text) => text,
+            Err(failure) => {
+                // It is read again at the next look; until then another one may take its place.
+                if !is_known {
+                    let unread = InForce { version, is_whole: false, trust_domain: None, mesh: None };
+                    self.in_force.send_replace(Some(Arc::new(unread)));
+                }
+                return Err(failure);
+            }
+        };
+        let (trust_domain, mesh) = match api::mesh::load(&text, &format!("version {}", version.number)) {
             Ok(mesh) => {
                 let mesh = Arc::new(mesh);
                 self.snapshots.put_in_force(version.number, mesh.clone());
-                self.in_force.send_replace(Some(Arc::new(InForce { version, mesh })));
+                (Some(mesh.trust_domain.clone()), Some(mesh))
             }
             // It was checked before it was pushed: another version of this program was less strict.
             Err(findings) => {
-                tell::tell(format_args!("version {} cannot be read; proxies keep what they have", version.number));
+                tell::tell(format_args!(
+                    "version {} cannot be read; proxies keep what they have until `ringwayctl apply` brings another",
+                    version.number
+                ));
                 tell::tell_findings(&findings);
+                (trust_domain_in(&text), None)
             }
-        }
+        };
+        self.in_force.send_replace(Some(Arc::new(InForce { version, is_whole: true, trust_domain, mesh })));
         Ok(())
     }
+}
+
+/// The trust domain of a document that cannot be read as a whole: without it the daemon would show its proxies somebody
+/// else's identity.
+fn trust_domain_in(text: &str) -> Option<String> {
+    let value = text.lines().find_map(|line| line.strip_prefix("trust-domain:"))?;
+    let value = value.split(" #").next()?.trim().trim_matches(['"', '\'']);
+    let is_one = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
+    (!value.is_empty() && value.len() <= 255 && value.chars().all(is_one)).then(|| value.to_owned())
 }
 
 /// Milliseconds since 1970, by this machine's clock.

@@ -6,7 +6,7 @@
 //!     DNS answer ─► compile ─────────────────────────────────────► order
 //!     a certificate ─► compile ──────────────────────────────────► order (or refuse, and try again)
 //!     the daemon ─► take or refuse, one by one → bind ───────────► order (`agent/daemon.rs`)
-//!     SIGTERM, SIGINT, POST /drain ─► order to drain → wait → exit; a second signal: exit
+//!     SIGTERM, SIGINT, POST /drain ─► tell the daemon → order to drain → wait → exit; a second signal: exit
 //! ```
 //!
 //! Once it is ready no disk is waited for: files are read on threads of their own ([`Errand`]).
@@ -217,10 +217,10 @@ impl Agent {
         let serves = agent.start_daemon().await;
         agent.await_cores().await?;
         if serves {
-            agent.state.ready.store(true, Relaxed);
-            agent.say_ready();
+            agent.is_ready();
         }
         agent.all_cores_have_it();
+        agent.look_for_daemon();
         agent.warn_of_certificates();
         Ok(agent)
     }
@@ -233,6 +233,16 @@ impl Agent {
             }
         };
         timeout(FIRST_ORDER, all).await.map_err(|_| refused("a core did not take its first plan".to_owned()))
+    }
+
+    /// The process is ready, which is said once.
+    fn is_ready(&self) {
+        if let Some(daemon) = &self.daemon {
+            daemon.standing().tell(|told| told.ready = true);
+        }
+        if !self.state.ready.swap(true, Relaxed) {
+            self.say_ready();
+        }
     }
 
     fn say_ready(&self) {
@@ -286,8 +296,9 @@ impl Agent {
                 }
             }
         }
+        let impatient = self.take_leave(&mut signals.ends).await;
         self.finish_daemon().await;
-        self.drain(signals.ends).await;
+        self.drain(signals.ends, impatient).await;
     }
 
     /// What is done once a second.
@@ -437,7 +448,7 @@ impl Agent {
 
     /// Stops accepting, and waits for requests under way: until they have ended, for `drain-timeout` at most, or until
     /// somebody is impatient.
-    async fn drain(mut self, mut ends: Ends) {
+    async fn drain(mut self, mut ends: Ends, impatient: bool) {
         self.state.draining.store(true, Relaxed);
         let longest = self.plan.process.drain_timeout;
         tell(format_args!("draining {} connections, at most {} s", self.cores.connections(), longest.as_secs_f32()));
@@ -445,6 +456,7 @@ impl Agent {
         self.sockets.clear();
         self.order(true, false);
         let why = tokio::select! {
+            () = std::future::ready(()), if impatient => Some("ended at once"),
             () = all_closed(&self.cores) => None,
             () = sleep(longest) => Some("drain-timeout"),
             () = ends.come() => Some("ended at once"),

@@ -2,6 +2,7 @@
 
 use super::{Shop, local};
 use ringway_tests::{Client, Mesh, Origin, eventually, free_port};
+use std::time::Duration;
 
 #[test]
 fn status_shows_who_has_joined_and_how_far_they_are() {
@@ -47,12 +48,28 @@ fn a_drained_proxy_gets_nothing_more_and_a_forgotten_one_is_gone() {
     let id = mesh.proxies("cart")[0]["id"].as_str().unwrap().to_owned();
     let none = mesh.control(&["drain", "nobody"]);
     assert!(none.code == Some(1) && none.err.contains("ringwayctl status"), "{none:?}");
+    // A request that is under way holds it for as long as it lasts.
+    let mut slow = Client::to(local(shop.out));
+    slow.send("POST /slow HTTP/1.1\r\nHost: cart\r\nContent-Length: 2\r\n\r\n1");
+    eventually("it has come to cart", || first.metrics().sum("ringway_requests_active", &[]) > 0.0);
     mesh.done(&["drain", &id]);
-    eventually("it drains", || !first.runs() || !first.is_ready());
+    eventually("status says that it drains", || mesh.proxies("cart")[0]["draining"] == true);
     eventually("web has nobody to send to", || shop.status() == Some(503));
+    assert!(first.runs());
+    slow.send("2");
+    assert_eq!(slow.try_answer("POST").unwrap().status, 200);
+    assert!(first.ended(Duration::from_secs(10)).success());
+    // It takes a break: the order was for that process, not for the next one.
+    eventually("it is absent", || mesh.proxies("cart")[0]["connected"] == false);
+    let absent = mesh.control(&["drain", &id]);
+    assert!(absent.code == Some(1) && absent.err.contains("is not connected"), "{absent:?}");
+    let mut first = first.kill().start();
+    eventually("it serves again", || shop.status() == Some(200));
+    assert!(first.runs());
+    drop(first);
     mesh.done(&["proxy", "forget", &id]);
     assert_eq!(mesh.proxies("cart").len(), 0);
-    drop(first);
+    eventually("web has nobody to send to", || shop.status() == Some(503));
     let _second = mesh.proxy("cart");
     eventually("another serves", || shop.status() == Some(200));
 }

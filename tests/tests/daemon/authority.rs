@@ -46,10 +46,9 @@ impl Authority {
         digest(&SHA256, &self.root_key).as_ref().try_into().unwrap()
     }
 
-    fn leaf(identity: &str, life: Duration, params: &mut CertificateParams) {
+    fn leaf(identity: &str, life: Duration, now: SystemTime, params: &mut CertificateParams) {
         params.subject_alt_names = vec![SanType::URI(identity.try_into().unwrap())];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let now = SystemTime::now();
         // Short lives are not backdated by more than they last: half of one must be left.
         params.not_before = (now - BACKDATED.min(life / 100)).into();
         params.not_after = (now + life).into();
@@ -58,16 +57,16 @@ impl Authority {
     /// For a key made here.
     pub(crate) fn pair(&self, identity: &str) -> Pair {
         let mut params = CertificateParams::default();
-        Authority::leaf(identity, Duration::from_secs(86_400), &mut params);
+        Authority::leaf(identity, Duration::from_secs(86_400), SystemTime::now(), &mut params);
         let key = KeyPair::generate().unwrap();
         let leaf = params.signed_by(&key, &self.issuer).unwrap().pem();
         Pair { chain: format!("{leaf}{}", self.intermediate), key: key.serialize_pem() }
     }
 
-    /// For somebody else's key.
-    pub(crate) fn sign(&self, csr: &[u8], identity: &str, life: Duration) -> Issued {
+    /// For somebody else's key, at a time.
+    pub(crate) fn sign(&self, csr: &[u8], identity: &str, life: Duration, now: SystemTime) -> Issued {
         let mut request = CertificateSigningRequestParams::from_der(&csr.to_vec().into()).unwrap();
-        Authority::leaf(identity, life, &mut request.params);
+        Authority::leaf(identity, life, now, &mut request.params);
         let leaf = request.signed_by(&self.issuer).unwrap().pem();
         Issued {
             chain: format!("{leaf}{}", self.intermediate).into_bytes(),

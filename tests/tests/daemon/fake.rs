@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) reports: Vec<Report>,
     pub(crate) joins: Vec<JoinRequest>,
     pub(crate) renewals: u64,
+    /// Calls that were left without an answer.
+    pub(crate) muted: u64,
     /// How many streams were opened.
     pub(crate) opened: u64,
     pub(crate) behaviour: Behaviour,
@@ -76,6 +78,10 @@ pub(crate) struct Behaviour {
     pub(crate) no_sessions: bool,
     /// Streams get no answer.
     pub(crate) silent: bool,
+    /// Calls that are taken and never answered, not even with headers.
+    pub(crate) mute: Option<Mute>,
+    /// How far its clock is off, seconds.
+    pub(crate) skew_s: i64,
     /// Certificates are cut in half.
     pub(crate) cut: bool,
 }
@@ -89,9 +95,20 @@ impl Default for Behaviour {
             whole_only: false,
             no_sessions: false,
             silent: false,
+            mute: None,
+            skew_s: 0,
             cut: false,
         }
     }
+}
+
+/// What a daemon may be deaf to.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Mute {
+    /// Streams of configuration.
+    Stream,
+    /// Sessions.
+    Session,
 }
 
 struct DeltaStream {
@@ -143,6 +160,11 @@ impl Fake {
         }
         let mut shared = self.shared();
         (shared.streams, shared.whole_streams, shared.sessions) = Default::default();
+    }
+
+    /// Ends the streams of configuration, and nothing else.
+    pub(crate) fn stop_streams(&self) {
+        self.shared().streams.iter().for_each(|stream| drop(stream.out.send(Err(Status::unavailable("again")))));
     }
 
     pub(crate) fn start_again(&mut self) {
@@ -360,6 +382,12 @@ impl Shared {
     }
 }
 
+/// The time by a clock that is off.
+fn by_clock(skew_s: i64) -> SystemTime {
+    let (now, skew) = (SystemTime::now(), Duration::from_secs(skew_s.unsigned_abs()));
+    if skew_s < 0 { now - skew } else { now + skew }
+}
+
 #[derive(Clone)]
 struct Service {
     shared: Arc<Mutex<Shared>>,
@@ -369,6 +397,15 @@ struct Service {
 impl Service {
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap()
+    }
+
+    /// Stays without an answer for ever, if it is to.
+    async fn may_answer(&self, call: Mute) {
+        let is_mute = self.shared().behaviour.mute == Some(call);
+        if is_mute {
+            self.shared().muted += 1;
+            std::future::pending::<()>().await;
+        }
     }
 
     fn needs_certificate<T>(request: &Request<T>) -> Result<(), Status> {
@@ -413,6 +450,7 @@ impl AggregatedDiscoveryService for Service {
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
         Service::needs_certificate(&request)?;
+        self.may_answer(Mute::Stream).await;
         if self.shared().behaviour.whole_only {
             return Err(Status::unimplemented("no delta"));
         }
@@ -455,7 +493,7 @@ impl Agent for Service {
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<Issued>, Status> {
         let request = request.into_inner();
-        let Behaviour { life, identity, refuse, .. } = self.shared().behaviour.clone();
+        let Behaviour { life, identity, refuse, skew_s, .. } = self.shared().behaviour.clone();
         self.shared().joins.push(request.clone());
         if let Some(refuse) = refuse {
             return Err(refuse);
@@ -464,17 +502,17 @@ impl Agent for Service {
         if token.secret != [7; 32] {
             return Err(Status::unauthenticated("the token is not known"));
         }
-        Ok(Response::new(self.authority.sign(&request.csr, &identity, life)))
+        Ok(Response::new(self.authority.sign(&request.csr, &identity, life, by_clock(skew_s))))
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<Issued>, Status> {
         Service::needs_certificate(&request)?;
-        let Behaviour { life, identity, refuse, cut, .. } = self.shared().behaviour.clone();
+        let Behaviour { life, identity, refuse, cut, skew_s, .. } = self.shared().behaviour.clone();
         self.shared().renewals += 1;
         if let Some(refuse) = refuse {
             return Err(refuse);
         }
-        let mut issued = self.authority.sign(&request.into_inner().csr, &identity, life);
+        let mut issued = self.authority.sign(&request.into_inner().csr, &identity, life, by_clock(skew_s));
         if cut {
             issued.chain.truncate(issued.chain.len() / 3);
         }
@@ -483,6 +521,7 @@ impl Agent for Service {
 
     async fn session(&self, request: Request<Streaming<Report>>) -> Result<Response<Self::SessionStream>, Status> {
         Service::needs_certificate(&request)?;
+        self.may_answer(Mute::Session).await;
         if self.shared().behaviour.no_sessions {
             return Err(Status::new(Code::Unimplemented, "no sessions"));
         }

@@ -175,6 +175,28 @@ fn while_renewal_fails_the_old_one_stays_and_when_it_has_expired_what_needs_it_r
     eventually("it has joined again", || shown(secure, &fake).is_some());
 }
 
+/// A daemon whose clock is wrong takes no good certificate from anybody.
+#[test]
+fn a_certificate_that_is_not_valid_now_does_not_take_the_place_of_one_that_is() {
+    let (origin, secure, web) = (Origin::text("one"), free_port(), free_port());
+    let fake = Fake::start();
+    fake.push(&document(&both(secure, web), &[&origin]));
+    let proxy = joined(&fake);
+    let first = shown(secure, &fake).unwrap();
+    let chain = proxy.folder().join("state/chain.pem");
+    let kept = std::fs::read(&chain).unwrap();
+    for (skew_s, why) in [(3600, "what was issued begins in "), (-2 * 86_400, "what was issued ended ")] {
+        fake.behave(|behaviour| behaviour.skew_s = skew_s);
+        fake.order(api::pb::Order { renew: true, ..Default::default() });
+        proxy.printed(&format!("minutes: {why}"));
+        assert_eq!(shown(secure, &fake).unwrap(), first);
+        assert_eq!(std::fs::read(&chain).unwrap(), kept);
+    }
+    assert!(proxy.metrics().sum("ringway_daemon_certificates_total", &[("result", "failed")]) >= 2.0);
+    fake.behave(|behaviour| behaviour.skew_s = 0);
+    eventually("one that is valid is used", || shown(secure, &fake).unwrap() != first);
+}
+
 #[test]
 fn without_a_token_or_with_a_bad_one_check_and_run_say_so() {
     let section = "daemon: { addresses: ['127.0.0.1:1'], state: $dir/state }\n";

@@ -1,6 +1,6 @@
 //! A daemon that lies, or does not know what it says: the proxy goes on with what it has, says what is wrong, and hangs nowhere.
 
-use super::fake::Fake;
+use super::fake::{Fake, Mute};
 use super::stream::get;
 use super::{document, joined, plain};
 use api::envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Resource};
@@ -68,6 +68,23 @@ fn garbage_is_refused_resource_by_resource() {
     ] {
         assert!(nack.contains(reason), "{reason} is not in {nack}");
     }
+    unharmed(&fake, &proxy, port);
+}
+
+#[test]
+fn garbage_in_a_whole_takes_nothing_away() {
+    let (origin, port) = (Origin::text("one"), free_port());
+    let fake = Fake::start();
+    fake.behave(|behaviour| behaviour.whole_only = true);
+    fake.push(&plain(port, &[&origin]));
+    let proxy = joined(&fake);
+    fake.applied();
+    fake.change(xds::LISTENER, "web", |resource| resource.resource.as_mut().unwrap().value = vec![0xff; 4]);
+    let reason = fake.until("a NACK", |shared| {
+        let refusals = shared.whole_requests.iter().filter_map(|request| request.error_detail.as_ref());
+        refusals.map(|detail| detail.message.clone()).next()
+    });
+    assert!(reason.contains("listener: cannot be decoded"), "{reason}");
     unharmed(&fake, &proxy, port);
 }
 
@@ -167,6 +184,25 @@ fn silence_leaves_a_proxy_as_it_was() {
     assert_eq!(proxy.metrics().sum("ringway_daemon_connected", &[]), 1.0);
     fake.behave(|behaviour| behaviour.silent = false);
     unharmed(&fake, &proxy, port);
+}
+
+/// It answers pings, and nothing else: another may be better.
+#[test]
+fn a_daemon_that_answers_no_call_is_left_for_the_next() {
+    let (origin, port) = (Origin::text("one"), free_port());
+    let fake = Fake::start();
+    fake.push(&plain(port, &[&origin]));
+    let _proxy = joined(&fake);
+    fake.applied();
+    for (mute, opened) in [(Mute::Stream, 2), (Mute::Session, 3)] {
+        fake.behave(|behaviour| behaviour.mute = Some(mute));
+        fake.stop_streams();
+        fake.until("it is left and asked again", |shared| (shared.muted >= 2).then_some(()));
+        fake.behave(|behaviour| behaviour.mute = None);
+        fake.until("a stream of configuration", |shared| (shared.opened >= opened).then_some(()));
+        fake.shared().muted = 0;
+        assert_eq!(get(port), (200, "one".into()));
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod authority;
 mod fake;
 mod joining;
 mod kept;
+mod killed;
 mod lies;
 mod reports;
 mod stream;

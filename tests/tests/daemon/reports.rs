@@ -7,7 +7,7 @@ use super::{document, joined, plain};
 use api::pb::{Order, Series};
 use ringway_tests::certificates::Issued;
 use ringway_tests::tls::{Tls, first_of};
-use ringway_tests::{Origin, free_port};
+use ringway_tests::{Origin, eventually, free_port};
 use std::time::Duration;
 
 #[test]
@@ -32,6 +32,28 @@ fn a_session_begins_with_who_it_is_and_counts_go_on_over_reconnects() {
     assert_eq!(of_route.latency.iter().sum::<u64>(), 8);
     assert_eq!(counters.endings.get("complete"), Some(&8));
     drop(proxy);
+}
+
+/// What serves is ready, whether the daemon has said anything yet or not: others would lose their endpoint for a moment.
+#[test]
+fn who_starts_from_the_disk_is_ready_in_the_first_report() {
+    let (origin, port) = (Origin::text("one"), free_port());
+    let mut fake = Fake::start();
+    fake.push(&plain(port, &[&origin]));
+    let proxy = joined(&fake);
+    fake.applied();
+    let generation = proxy.folder().join("state/generation");
+    eventually("the generation is kept", || generation.exists());
+    fake.stop();
+    let _proxy = proxy.kill_and_start();
+    fake.shared().reports.clear();
+    fake.behave(|behaviour| behaviour.silent = true);
+    fake.start_again();
+    let first = fake.until("the first report", |shared| shared.reports.first().cloned());
+    assert!(first.hello.is_some() && first.ready, "{first:?}");
+    let listeners: Vec<_> = first.listeners.iter().map(|one| (&*one.name, one.ready)).collect();
+    assert_eq!(listeners, [("web", true)]);
+    assert_eq!(first.applied.unwrap().version, "1");
 }
 
 #[test]
@@ -85,15 +107,27 @@ fn who_asks_whom_is_told_while_it_is_wanted() {
 }
 
 #[test]
-fn an_order_to_drain_ends_the_process_well() {
-    let (origin, port) = (Origin::text("one"), free_port());
-    let fake = Fake::start();
-    fake.push(&plain(port, &[&origin]));
-    let mut proxy = joined(&fake);
-    fake.applied();
-    fake.order(Order { drain: true, ..Order::default() });
-    assert!(proxy.ended(Duration::from_secs(10)).success());
-    assert!(proxy.output().contains("the daemon wants this proxy to drain"));
+fn who_drains_says_so_while_it_still_serves() {
+    for name in ["order", "signal", "page"] {
+        let (origin, port) = (Origin::text("one"), free_port());
+        let fake = Fake::start();
+        fake.push(&plain(port, &[&origin]));
+        let mut proxy = joined(&fake);
+        fake.applied();
+        match name {
+            "order" => fake.order(Order { drain: true, ..Order::default() }),
+            "signal" => proxy.signal("TERM"),
+            _ => drop(proxy.admin("POST", "/drain")),
+        }
+        let report = fake.until(&format!("a report that it drains, by {name}"), |shared| {
+            shared.reports.iter().find(|report| report.draining).cloned()
+        });
+        assert!(!report.ready && report.listeners.iter().all(|listener| !listener.ready), "{report:?}");
+        assert!(!proxy.is_ready());
+        assert_eq!(get(port), (200, "one".into()), "others have to hear of it first");
+        assert!(proxy.ended(Duration::from_secs(10)).success());
+        assert_eq!(proxy.output().contains("the daemon wants this proxy to drain"), name == "order");
+    }
 }
 
 #[test]

@@ -181,7 +181,10 @@ fn a_service_that_has_no_proxy_yet_answers_as_soon_as_one_has_joined() {
     let begun = Instant::now();
     arrives(&ports);
     assert!(begun.elapsed() < Duration::from_secs(1), "endpoints reach others within a second: {:?}", begun.elapsed());
-    // One that drains says so, and gets no more.
+    // One that drains says so, and others know within a second, while it still serves them.
     cart.signal("TERM");
+    let begun = Instant::now();
     eventually("the endpoint is gone", || ports.edge().get("/cart/1").status == 503);
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(std::net::TcpStream::connect(local(ports.cart)).is_ok(), "it is gone because the daemon said so");
 }

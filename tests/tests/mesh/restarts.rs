@@ -2,7 +2,7 @@
 
 use super::hops::{EDGE, Ports, arrives, document};
 use super::running::Daemon;
-use ringway_tests::{Origin, eventually};
+use ringway_tests::{Origin, eventually, until};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -49,6 +49,30 @@ fn the_daemon_may_die_and_come_back_and_no_request_fails() {
     });
     assert!(bad.is_empty() && count > 10, "{count} requests, {bad:?}");
     assert_eq!(daemon.status().version, 2);
+}
+
+/// A machine that is paused, a disk that stalls: nobody is heard for a while, and all come again one after the other.
+#[test]
+fn a_daemon_that_stands_still_takes_no_endpoint_away() {
+    let (daemon, ports) = (Daemon::start(), Ports::new());
+    let origin = Origin::text("cart");
+    daemon.push(&document(&ports, &origin, EDGE));
+    let (cart, edge) = (daemon.join("cart"), daemon.join("edge"));
+    arrives(&ports);
+    let connected = |proxy: &ringway_tests::Proxy| proxy.metrics().sum("ringway_daemon_connected", &[]) == 1.0;
+    let (count, bad, ()) = under_traffic(&ports, || {
+        daemon.signal("STOP");
+        let gone = until(Duration::from_secs(40), || (!connected(&cart) && !connected(&edge)).then_some(()));
+        assert!(gone.is_some(), "they notice that nobody answers");
+        // Until their attempts have grown rare.
+        std::thread::sleep(Duration::from_secs(10));
+        daemon.signal("CONT");
+        let back = until(Duration::from_secs(60), || (connected(&cart) && connected(&edge)).then_some(()));
+        assert!(back.is_some(), "they come again");
+        // Longer than who vanished is an endpoint.
+        std::thread::sleep(Duration::from_secs(12));
+    });
+    assert!(bad.is_empty() && count > 10, "{count} requests, {bad:?}");
 }
 
 #[test]

@@ -53,6 +53,13 @@ impl Daemon {
         self.child = Some(child);
     }
 
+    /// Sends it a signal: `STOP`, `CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.as_ref().expect("it runs").id().to_string();
+        let status = Command::new("kill").args([&format!("-{name}"), &id]).status();
+        assert!(status.expect("kill runs").success(), "kill -{name}");
+    }
+
     /// Ends it with no chance to tidy up.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().expect("it runs");

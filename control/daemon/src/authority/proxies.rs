@@ -137,6 +137,27 @@ impl Authority {
         let _ = self.gone.send(id.to_owned());
     }
 
+    /// Drops the records of proxies that cannot come back: what they hold has ended too long ago, and the token that they
+    /// joined with too. The ids of those.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub async fn sweep_proxies(&self, now_ms: u64) -> Result<Vec<String>, Refusal> {
+        let mut swept = Vec::new();
+        for (place, Entry { value: proxy, revision }) in self.store.list::<Proxy>("proxies/").await? {
+            if proxy.may_return(now_ms) || self.token_holds(&proxy.token, now_ms).await? {
+                continue;
+            }
+            match self.store.commit(Change::new().expect(&place, Some(revision)).delete(&place)).await {
+                Ok(_) => swept.push(proxy.id),
+                // It has just come back, or somebody else did this.
+                Err(Failure::Conflict { .. }) => {}
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        Ok(swept)
+    }
+
     /// A proxy was seen with this certificate: it has it, and the roots that came with it.
     ///
     /// # Errors

@@ -97,17 +97,32 @@ impl Authority {
     /// # Errors
     /// The store cannot be read.
     pub async fn secret_infos(&self) -> Result<Vec<SecretInfo>, Refusal> {
-        let list = self.store.list::<Record>("secrets/").await?;
-        Ok(list.into_iter().map(|(_, entry)| entry.value.info).collect())
+        let list = self.store.list::<serde_json::Value>("secrets/").await?.into_iter();
+        Ok(list
+            .filter_map(|(_, entry)| serde_json::from_value::<Record>(entry.value).ok())
+            .map(|one| one.info)
+            .collect())
     }
 
-    /// All edge certificates with their keys, by group and name: for the proxies of that group alone.
+    /// All edge certificates with their keys, by group and name: for the proxies of that group alone. And those that were
+    /// changed in the store, each as the refusal that it is: it is no reason to have none.
     ///
     /// # Errors
-    /// The store cannot be read, or one was changed there.
-    pub async fn secrets(&self) -> Result<BTreeMap<(String, String), KeyPair>, Refusal> {
-        let list = self.store.list::<Record>("secrets/").await?;
-        list.into_iter().map(|(place, entry)| self.open_secret(&place, entry)).collect()
+    /// The store cannot be read.
+    pub async fn secrets(&self) -> Result<(BTreeMap<(String, String), KeyPair>, Vec<Refusal>), Refusal> {
+        let (mut good, mut damaged) = (BTreeMap::new(), Vec::new());
+        for (place, entry) in self.store.list::<serde_json::Value>("secrets/").await? {
+            let Entry { value, revision } = entry;
+            let opened = match serde_json::from_value(value) {
+                Ok(value) => self.open_secret(&place, Entry { value, revision }),
+                Err(_) => Err(Refusal::Broken(format!("`{place}` is damaged in the store; put that secret again"))),
+            };
+            match opened {
+                Ok((name, pair)) => drop(good.insert(name, pair)),
+                Err(refusal) => damaged.push(refusal),
+            }
+        }
+        Ok((good, damaged))
     }
 
     fn open_secret(&self, place: &str, entry: Entry<Record>) -> Result<((String, String), KeyPair), Refusal> {

@@ -125,6 +125,11 @@ impl Authority {
         Ok(found)
     }
 
+    /// There is a token of this id that has not expired.
+    pub(super) async fn token_holds(&self, id: &str, now_ms: u64) -> Result<bool, Refusal> {
+        Ok(self.store.get::<TokenInfo>(&key(id)).await?.is_some_and(|token| token.value.expires_ms > now_ms))
+    }
+
     /// The proxy that this key became with this token.
     pub(super) async fn joined(&self, token: &str, spki: &str) -> Result<Option<String>, Refusal> {
         Ok(self.store.get::<String>(&use_key(token, spki)).await?.map(|entry| entry.value))

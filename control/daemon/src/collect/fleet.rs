@@ -56,11 +56,15 @@ pub struct Member {
     pub hello: Option<pb::Hello>,
     /// Its clock less ours, when it last told, milliseconds.
     pub clock_skew_ms: i64,
-    /// It shall drain.
-    pub drains: bool,
     /// The other daemon that knows it; empty: this one does.
     pub daemon: String,
+    /// The process that reports; none has said who it is, in this session.
+    epoch: Option<u64>,
+    /// The process that shall drain; None in it: the one that has not said who it is yet.
+    drains: Option<Option<u64>>,
     stream: u64,
+    /// Held for the newest stream: an older one hears that it is dropped.
+    stream_holds: Option<watch::Sender<()>>,
     session: u64,
     wants: Option<watch::Sender<Wants>>,
 }
@@ -118,6 +122,16 @@ impl Member {
             (Some(progress), None) if self.report.is_none() && self.program != "ringway" => progress.settled,
             _ => 0,
         }
+    }
+
+    /// A process says who it is; whether it shall drain is known by that.
+    fn introduced(&mut self, hello: pb::Hello) {
+        let epoch = Some(hello.epoch);
+        self.drains = self.drains.filter(|drains| drains.is_none() || *drains == epoch).map(|_| epoch);
+        if let (Some(_), Some(wants)) = (self.drains, &self.wants) {
+            wants.send_replace(Wants { drain: true });
+        }
+        (self.hello, self.epoch) = (Some(hello), epoch);
     }
 
     /// What it refuses, by its stream and by its reports, each once.
@@ -205,12 +219,14 @@ impl Fleet {
         }
     }
 
-    /// A proxy shall drain, now and when it comes again. False: it is not connected, and will hear it when it is.
-    pub fn drain(&self, proxy: &str, group: &str) -> bool {
+    /// The process of a proxy that is connected shall drain, over reconnects too; the next process of that proxy shall not.
+    /// False: it is not connected.
+    pub fn drain(&self, proxy: &str) -> bool {
         let mut inner = self.lock();
-        let member = inner.member(proxy, group);
-        member.drains = true;
-        member.wants.as_ref().is_some_and(|wants| wants.send(Wants { drain: true }).is_ok())
+        let Some(member) = inner.members.get_mut(proxy) else { return false };
+        let Some(wants) = &member.wants else { return false };
+        member.drains = Some(member.epoch);
+        wants.send(Wants { drain: true }).is_ok()
     }
 
     /// A proxy is no more: what was known of it is forgotten, its endpoints leave.
@@ -226,11 +242,14 @@ impl Fleet {
         let mut inner = self.lock();
         let number = inner.number();
         let member = inner.member(proxy, group);
+        let (holds, held) = watch::channel(());
         member.stream = number;
+        member.stream_holds = Some(holds);
         member.resources = Some(Progress::default());
         drop(inner);
         self.changed();
-        Streams { fleet: self.clone(), proxy: proxy.into(), number, told: Progress::default(), listens: false }
+        let told = Progress::default();
+        Streams { fleet: self.clone(), proxy: proxy.into(), number, told, listens: false, held }
     }
 
     /// A session of a proxy begins.
@@ -238,8 +257,9 @@ impl Fleet {
         let mut inner = self.lock();
         let number = inner.number();
         let member = inner.member(proxy, group);
-        let (wants, wanted) = watch::channel(Wants { drain: member.drains });
+        let (wants, wanted) = watch::channel(Wants::default());
         member.session = number;
+        member.epoch = None;
         member.address = Some(peer.ip().to_canonical());
         member.wants = Some(wants);
         member.report = Some(Arc::default());
@@ -281,9 +301,16 @@ pub struct Streams {
     told: Progress,
     /// What it has taken stood for where it listens.
     listens: bool,
+    held: watch::Receiver<()>,
 }
 
 impl Streams {
+    /// Waits until a newer stream of the proxy takes this one's place, or the proxy is forgotten: of one holder there is one,
+    /// however many it opens.
+    pub(crate) async fn replaced(&mut self) {
+        while self.held.changed().await.is_ok() {}
+    }
+
     /// How far it is.
     pub(crate) fn told(&mut self, progress: Progress) {
         if progress == self.told {
@@ -375,7 +402,7 @@ impl Session {
                 member.clock_skew_ms = report.clock_ms.wrapping_sub(now).cast_signed();
             }
             if let Some(hello) = report.hello.take() {
-                member.hello = Some(hello);
+                member.introduced(hello);
             }
             member.report = Some(Arc::new(report));
         } else {

@@ -17,8 +17,10 @@ use tokio::time::Instant;
 /// A proxy whose session ended without a word is an endpoint for so long: it may come again, and who sends to it finds out
 /// by itself.
 pub(crate) const VANISHED: Duration = Duration::from_secs(10);
-/// After a start, or after a daemon was lost: time for all its proxies to come again.
+/// After a start, or after nobody could be heard, or after a daemon was lost: time for all proxies to come again.
 pub(crate) const RETURN: Duration = Duration::from_secs(60);
+/// Proxies report every two seconds: who says nothing for so long cannot be heard.
+const QUIET: Duration = VANISHED;
 /// Reports that wait for the task; who reports more waits.
 const QUEUE: usize = 1024;
 
@@ -59,9 +61,9 @@ impl Places {
     /// The store cannot be read.
     pub(crate) async fn start(store: Store, snapshots: Arc<Snapshots>) -> Result<Places, Failure> {
         let (told, hears) = mpsc::channel(QUEUE);
-        let (places, leaving, unwritten) = (HashMap::new(), BTreeMap::new(), BTreeSet::new());
-        let (heard, known) = (BTreeSet::new(), HashMap::new());
-        let mut table = Table { store, snapshots, places, heard, known, leaving, unwritten };
+        let (places, heard, known, leaving, unwritten) = Default::default();
+        let (heard_last, returning) = (Instant::now(), Instant::now());
+        let mut table = Table { store, snapshots, places, heard, heard_last, returning, known, leaving, unwritten };
         table.read().await?;
         tokio::spawn(table.run(hears));
         Ok(Places(told))
@@ -95,14 +97,26 @@ struct Table {
     store: Store,
     snapshots: Arc<Snapshots>,
     places: HashMap<Arc<str>, Place>,
-    /// Who is heard by this daemon.
-    heard: BTreeSet<Arc<str>>,
+    /// When this daemon heard each of its own last; one that it never heard is absent.
+    heard: HashMap<Arc<str>, Instant>,
+    /// When it heard anybody.
+    heard_last: Instant,
+    /// Until then all have time to come again.
+    returning: Instant,
     /// The revisions of what the store has.
     known: HashMap<Arc<str>, u64>,
-    /// Who is not heard any more, and until when it counts.
-    leaving: BTreeMap<Arc<str>, Instant>,
+    /// Who is not heard any more.
+    leaving: BTreeMap<Arc<str>, Leaving>,
     /// What the store does not have yet.
     unwritten: BTreeSet<Arc<str>>,
+}
+
+/// One that is not heard any more.
+struct Leaving {
+    /// It counts until then.
+    until: Instant,
+    /// It was given time to come again.
+    is_spared: bool,
 }
 
 impl Table {
@@ -126,7 +140,7 @@ impl Table {
         let gone: Vec<Arc<str>> = self.known.keys().filter(|proxy| !found.contains(*proxy)).cloned().collect();
         for proxy in gone {
             self.known.remove(&proxy);
-            if self.heard.contains(&proxy) {
+            if self.heard.contains_key(&proxy) {
                 // Others gave this daemon up; it is here.
                 self.unwritten.insert(proxy);
             } else {
@@ -136,10 +150,10 @@ impl Table {
         }
         let until = Instant::now() + RETURN;
         let own: &str = self.store.id();
-        for (proxy, place) in self.places.iter().filter(|(proxy, _)| !self.heard.contains(*proxy)) {
+        for (proxy, place) in self.places.iter().filter(|(proxy, _)| !self.heard.contains_key(*proxy)) {
             match place.daemon != own && daemons.contains(&place.daemon) {
                 true => drop(self.leaving.remove(proxy)),
-                false => drop(self.leaving.entry(proxy.clone()).or_insert(until)),
+                false => drop(self.leaving.entry(proxy.clone()).or_insert(Leaving { until, is_spared: true })),
             }
         }
         Ok(())
@@ -149,7 +163,7 @@ impl Table {
         let mut changes = self.store.watch();
         let is_shared = self.store.is_shared();
         loop {
-            let next = self.leaving.values().min().copied();
+            let next = self.leaving.values().map(|leaving| leaving.until).min();
             let again = (!self.unwritten.is_empty()).then(|| Instant::now() + AGAIN);
             let wake = async {
                 match next.into_iter().chain(again).min() {
@@ -183,12 +197,17 @@ impl Table {
     }
 
     fn hear(&mut self, told: Told) {
+        let now = Instant::now();
         match told {
             Told::Listens { proxy, place } => {
+                self.heard_by(now);
                 self.leaving.remove(&proxy);
-                self.heard.insert(proxy.clone());
                 let place = Place { daemon: self.store.id().to_string(), ..place };
-                self.put(proxy, Some(place).filter(|place| !place.listeners.is_empty()));
+                let place = Some(place).filter(|place| !place.listeners.is_empty());
+                if place.is_some() {
+                    self.heard.insert(proxy.clone(), now);
+                }
+                self.put(proxy, place);
             }
             Told::Leaves { proxy } => {
                 self.leaving.remove(&proxy);
@@ -197,22 +216,59 @@ impl Table {
             }
             Told::Vanished { proxy } => {
                 // If it is another daemon's by now, it has only gone there.
-                let was_heard = self.heard.remove(&proxy);
+                let was_heard = self.heard.contains_key(&proxy);
                 if was_heard && self.places.contains_key(&proxy) {
-                    self.leaving.insert(proxy, Instant::now() + VANISHED);
+                    let until = (now + VANISHED).max(self.returning);
+                    self.leaving.insert(proxy, Leaving { until, is_spared: false });
                 }
             }
         }
     }
 
+    /// Somebody is heard. If nobody was for a while, it was the daemon that was cut off, or stood still: this one is the
+    /// first to come again, and must not be told that the others are gone.
+    fn heard_by(&mut self, now: Instant) {
+        if now >= self.heard_last + QUIET && !self.places.is_empty() {
+            self.returning = now + RETURN;
+            for leaving in self.leaving.values_mut() {
+                *leaving = Leaving { until: self.returning, is_spared: true };
+            }
+        }
+        self.heard_last = now;
+    }
+
+    /// Who has not come again in time is no endpoint any more: unless there are so many of them that it may be this daemon
+    /// that cannot hear them.
     fn expire(&mut self) {
         let now = Instant::now();
+        let nobody = now >= self.heard_last + QUIET;
         let over: Vec<Arc<str>> =
-            self.leaving.iter().filter(|(_, until)| **until <= now).map(|(proxy, _)| proxy.clone()).collect();
+            self.leaving.iter().filter(|(_, leaving)| leaving.until <= now).map(|(proxy, _)| proxy.clone()).collect();
         for proxy in over {
-            self.leaving.remove(&proxy);
-            self.put(proxy, None);
+            let is_spared = self.leaving.get(&proxy).is_some_and(|leaving| leaving.is_spared);
+            let group = self.places.get(&proxy).map(|place| place.group.as_str());
+            if nobody || (!is_spared && (self.most_are_silent(group, now) || self.most_are_silent(None, now))) {
+                self.leaving.insert(proxy, Leaving { until: now + RETURN, is_spared: true });
+            } else {
+                self.leaving.remove(&proxy);
+                self.put(proxy, None);
+            }
         }
+    }
+
+    /// More than half of a group, or of all, are not heard. Another daemon hears its own.
+    fn most_are_silent(&self, group: Option<&str>, now: Instant) -> bool {
+        let those = self.places.iter().filter(|(_, place)| group.is_none_or(|group| place.group == group));
+        let (mut all, mut silent) = (0, 0);
+        for (proxy, place) in those {
+            let is_heard = match place.daemon == **self.store.id() {
+                true => self.heard.get(proxy).is_some_and(|heard| now < *heard + QUIET),
+                false => true,
+            };
+            all += 1;
+            silent += usize::from(!is_heard || self.leaving.contains_key(proxy));
+        }
+        silent * 2 > all
     }
 
     /// A proxy's place is this one now; the store shall have it.
@@ -233,7 +289,10 @@ impl Table {
         }
         match place {
             Some(place) => self.places.insert(proxy, place),
-            None => self.places.remove(&proxy),
+            None => {
+                self.heard.remove(&proxy);
+                self.places.remove(&proxy)
+            }
         };
         concerned.iter().for_each(|at| self.tell(at));
     }

@@ -3,7 +3,7 @@
 use super::places::{RETURN, VANISHED};
 use super::*;
 use crate::snapshot::Snapshots;
-use crate::store::Store;
+use crate::store::{Change, Store};
 use api::pb;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -45,16 +45,19 @@ impl Daemon {
         found.into_iter().flatten().map(ToString::to_string).collect()
     }
 
-    /// Waits until the disk has what there is, and the task is idle.
+    /// Waits until the disk has what there is, and the task is idle; time stands still meanwhile.
     async fn written(&self) {
-        let mut last = 0;
-        let mut same = 0;
-        while same < 300 {
-            let revision = *self.store.watch().borrow();
-            same = if revision == last { same + 1 } else { 0 };
-            last = revision;
-            std::thread::sleep(Duration::from_millis(1));
-            tokio::task::yield_now().await;
+        // The task's own writing stands before this one.
+        for _ in 0..2 {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            let store = self.store.clone();
+            let probe = tokio::spawn(async move { store.commit(Change::new().put("probe", &1)).await.map(drop) });
+            while !probe.is_finished() {
+                std::thread::sleep(Duration::from_millis(1));
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -69,6 +72,19 @@ impl Daemon {
             tokio::task::yield_now().await;
         }
         panic!("{:?} are not {wanted:?}", self.endpoints());
+    }
+}
+
+/// Time passes, in which these report that they listen there, as they do every other second.
+async fn pass(daemon: &Daemon, time: Duration, heard: &[(&Session, &str)]) {
+    // The task waits for the disk, where time is another.
+    daemon.written().await;
+    let end = tokio::time::Instant::now() + time;
+    while tokio::time::Instant::now() < end {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for (session, address) in heard {
+            session.reported(report(address, true)).await;
+        }
     }
 }
 
@@ -97,12 +113,13 @@ async fn a_proxy_is_an_endpoint_while_it_is_ready_and_some_time_after_it_vanishe
     daemon.come_to(&["10.0.0.1:81", "10.0.0.2:81"]).await;
 
     // A drop of the connection alone changes nothing, if it comes again in time.
+    let second = Duration::from_secs(1);
     drop(session);
-    tokio::time::sleep(VANISHED - Duration::from_secs(1)).await;
+    pass(&daemon, VANISHED - second, &[(&other, "0.0.0.0:81")]).await;
     daemon.come_to(&["10.0.0.1:81", "10.0.0.2:81"]).await;
     let session = daemon.fleet.session("a", "cart", peer());
     session.reported(report("0.0.0.0:81", true)).await;
-    tokio::time::sleep(2 * VANISHED).await;
+    pass(&daemon, 2 * VANISHED, &[(&session, "0.0.0.0:81"), (&other, "0.0.0.0:81")]).await;
     daemon.come_to(&["10.0.0.1:81", "10.0.0.2:81"]).await;
 
     // An older session that ends says nothing about the newer one.
@@ -110,16 +127,14 @@ async fn a_proxy_is_an_endpoint_while_it_is_ready_and_some_time_after_it_vanishe
     newer.reported(report("0.0.0.0:82", true)).await;
     session.reported(report("0.0.0.0:83", true)).await;
     drop(session);
-    tokio::time::sleep(2 * VANISHED).await;
+    pass(&daemon, 2 * VANISHED, &[(&newer, "0.0.0.0:82"), (&other, "0.0.0.0:81")]).await;
     daemon.come_to(&["10.0.0.1:82", "10.0.0.2:81"]).await;
 
     drop(newer);
     daemon.come_to(&["10.0.0.1:82", "10.0.0.2:81"]).await;
-    // It counts from when the task hears of it, which waits for the disk, where time is another.
-    daemon.written().await;
-    tokio::time::sleep(VANISHED - Duration::from_secs(1)).await;
+    pass(&daemon, VANISHED - second, &[(&other, "0.0.0.0:81")]).await;
     daemon.come_to(&["10.0.0.1:82", "10.0.0.2:81"]).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    pass(&daemon, 2 * second, &[(&other, "0.0.0.0:81")]).await;
     daemon.come_to(&["10.0.0.2:81"]).await;
 
     // Who says that it goes is gone at once, and so is who is forgotten.
@@ -146,8 +161,104 @@ async fn a_daemon_that_comes_back_knows_the_endpoints_before_they_call() {
     assert_eq!(after.endpoints(), ["10.0.0.1:80", "10.0.0.2:80"]);
     let session = after.fleet.session("a", "cart", peer());
     session.reported(report("10.0.0.1:80", true)).await;
-    tokio::time::sleep(RETURN - Duration::from_secs(1)).await;
+    let heard = [(&session, "10.0.0.1:80")];
+    pass(&after, RETURN - Duration::from_secs(1), &heard).await;
     after.come_to(&["10.0.0.1:80", "10.0.0.2:80"]).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    pass(&after, Duration::from_secs(2), &heard).await;
     after.come_to(&["10.0.0.1:80"]).await;
+}
+
+/// The order to drain is for a process.
+#[tokio::test(start_paused = true)]
+async fn who_was_drained_begins_anew_with_its_next_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::on(Store::open(folder.path()).unwrap()).await;
+    let begin = async |epoch: u64| {
+        let session = daemon.fleet.session("a", "cart", peer());
+        let hello = pb::Hello { epoch, ..pb::Hello::default() };
+        session.reported(pb::Report { hello: Some(hello), ..report("0.0.0.0:80", true) }).await;
+        session
+    };
+    assert!(!daemon.fleet.drain("a"), "nobody knows it");
+    let first = begin(1).await;
+    assert!(daemon.fleet.drain("a") && first.wanted.borrow().drain);
+    let again = begin(1).await;
+    assert!(again.wanted.borrow().drain, "it came again before it had heard of it");
+    drop((first, again));
+    assert!(!daemon.fleet.drain("a"), "it is not there");
+    let next = begin(2).await;
+    assert!(!next.wanted.borrow().drain);
+    daemon.come_to(&["10.0.0.1:80"]).await;
+    // One that has not said yet who it is.
+    let early = daemon.fleet.session("a", "cart", peer());
+    assert!(daemon.fleet.drain("a") && early.wanted.borrow().drain);
+    let hello = pb::Hello { epoch: 3, ..pb::Hello::default() };
+    early.reported(pb::Report { hello: Some(hello), ..pb::Report::default() }).await;
+    assert!(
+        early.wanted.borrow().drain && begin(3).await.wanted.borrow().drain && !begin(4).await.wanted.borrow().drain
+    );
+}
+
+/// Five proxies of a group, and where they listen.
+async fn five(daemon: &Daemon) -> (Vec<Session>, [&'static str; 5]) {
+    let at = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80", "10.0.0.5:80"];
+    let sessions: Vec<Session> = (0..5).map(|n| daemon.fleet.session(&format!("p{n}"), "cart", peer())).collect();
+    for (session, at) in sessions.iter().zip(at) {
+        session.reported(report(at, true)).await;
+    }
+    daemon.come_to(&at).await;
+    daemon.written().await;
+    (sessions, at)
+}
+
+/// It is the daemon that is cut off, not they.
+#[tokio::test(start_paused = true)]
+async fn when_all_vanish_at_once_the_first_who_come_again_are_not_told_that_the_others_are_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::on(Store::open(folder.path()).unwrap()).await;
+    let (sessions, at) = five(&daemon).await;
+    drop(sessions);
+    // However long it is.
+    tokio::time::sleep(20 * RETURN).await;
+    daemon.come_to(&at).await;
+    let again = daemon.fleet.session("p3", "cart", peer());
+    pass(&daemon, RETURN - Duration::from_secs(1), &[(&again, at[3])]).await;
+    daemon.come_to(&at).await;
+    pass(&daemon, Duration::from_secs(2), &[(&again, at[3])]).await;
+    daemon.come_to(&at[3..4]).await;
+}
+
+/// A network that breaks is noticed connection by connection, over half a minute.
+#[tokio::test(start_paused = true)]
+async fn who_vanishes_after_the_first_came_again_has_as_long_to_come_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::on(Store::open(folder.path()).unwrap()).await;
+    let (mut sessions, at) = five(&daemon).await;
+    tokio::time::sleep(3 * VANISHED).await;
+    let again = daemon.fleet.session("p0", "cart", peer());
+    again.reported(report(at[0], true)).await;
+    sessions.truncate(2);
+    drop(sessions);
+    pass(&daemon, RETURN - Duration::from_secs(1), &[(&again, at[0])]).await;
+    daemon.come_to(&at).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_most_of_a_group_vanish_they_have_a_minute_and_few_have_ten_seconds() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::on(Store::open(folder.path()).unwrap()).await;
+    let (mut sessions, at) = five(&daemon).await;
+    let second = Duration::from_secs(1);
+    drop(sessions.drain(..3));
+    let heard = [(&sessions[0], at[3]), (&sessions[1], at[4])];
+    pass(&daemon, VANISHED + RETURN - 2 * second, &heard).await;
+    daemon.come_to(&at).await;
+    pass(&daemon, 4 * second, &heard).await;
+    daemon.come_to(&at[3..]).await;
+    let third = daemon.fleet.session("p0", "cart", peer());
+    third.reported(report(at[0], true)).await;
+    let last = sessions.pop().unwrap();
+    drop(sessions);
+    pass(&daemon, VANISHED + 2 * second, &[(&last, at[4]), (&third, at[0])]).await;
+    daemon.come_to(&[at[0], at[4]]).await;
 }

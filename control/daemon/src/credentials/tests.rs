@@ -143,6 +143,9 @@ async fn secrets_and_certificates_are_shown_without_keys() {
     let wanted = [("root", "mesh"), ("proxy", proxy.proxy.as_str()), ("operator", "admin"), ("secret", "cart:edge")];
     assert_eq!(lines, wanted);
     assert!(answer.lines[..3].iter().all(|line| line.chains_to == answer.lines[0].chains_to));
+    let message = pb::RemoveSecretRequest { name: "edge".to_owned(), group: "cart".to_owned() };
+    let done = remove_secret(&running.daemon, request(Some(&admin), message)).await.unwrap().into_inner();
+    assert!(done.line.contains("is gone; proxies that show it keep it until"), "{}", done.line);
     let message = pb::ForgetRequest { proxy: proxy.proxy.clone() };
     let done = forget(&running.daemon, request(Some(&admin), message)).await.unwrap().into_inner();
     assert_eq!(done.line, format!("proxy `{}` is forgotten", proxy.proxy));
@@ -153,6 +156,88 @@ async fn rotated(running: &Running, chain: &[u8], force: bool) -> Vec<pb::Progre
     let message = pb::RotateRootRequest { status_only: false, force };
     let stream = rotate_root(&running.daemon, request(Some(chain), message)).await.unwrap().into_inner();
     within(stream.map(Result::unwrap).collect()).await
+}
+
+#[tokio::test]
+async fn who_is_connected_and_does_not_follow_is_named() {
+    let (running, _) = running().await;
+    let key = Key::generate().unwrap();
+    let idle = running.join(&key).await;
+    let mut client = running.client(Some((&idle.chain, &key.serialize_pem()))).await;
+    let open = session(&mut client).await.unwrap();
+    let (progress, mut heard) = mpsc::channel(16);
+    let end = rotate(&running.daemon, "admin", false, LOOK, &progress).await.unwrap();
+    assert_eq!((end.outcome(), end.findings.len()), (pb::Outcome::Refused, 1), "{end:?}");
+    let why = format!("proxy `{}` is connected and has not renewed its certificate", idle.proxy);
+    assert!(end.findings[0].starts_with(&why), "{end:?}");
+    let mut lines = Vec::new();
+    while let Ok(said) = heard.try_recv() {
+        lines.push(said.unwrap().line);
+    }
+    let waits = format!("waiting for a renewal by 1 proxy (`{}`)", idle.proxy);
+    assert_eq!(lines, ["a new root is trusted beside the old one", &waits]);
+    drop(open);
+}
+
+/// What the agent of a proxy got is not yet what its cores verify their peers with.
+#[tokio::test]
+async fn a_root_waits_until_proxies_say_that_they_trust_it() {
+    let (running, admin) = running().await;
+    let text = "trust-domain: shop\ngroups:\n  cart:\n    listeners: { in: { address: 127.0.0.1:8080, tls: {}, \
+        allow: [ { name: all, identity: 'spiffe://shop/group/*' } ], routes: [ { to: app } ] } }\n\
+        \x20   services: { app: { endpoints: [127.0.0.1:1] } }\n";
+    running.daemon.store.push(Some(1), text, About::default()).await.unwrap();
+    let key = Key::generate().unwrap();
+    let joined = running.join(&key).await;
+    let mut client = running.client(Some((&joined.chain, &key.serialize_pem()))).await;
+    let (reports, mut orders) = session(&mut client).await.unwrap();
+    let trusts = |version: &str| pb::HeldCertificate {
+        name: api::xds::TRUST_SECRET.to_owned(),
+        kind: "trust".to_owned(),
+        version: version.to_owned(),
+        ..pb::HeldCertificate::default()
+    };
+    let snapshot = running.daemon.snapshots.subscribe("cart");
+    let version = || snapshot.borrow().resources(Kind::Secret)[api::xds::TRUST_SECRET].version.to_string();
+    within(async {
+        while snapshot.borrow().resources(Kind::Secret).is_empty() {
+            tokio::time::sleep(LOOK).await;
+        }
+    })
+    .await;
+    let old = version();
+    reports.send(pb::Report { certificates: vec![trusts(&old)], ..pb::Report::default() }).await.unwrap();
+    within(async {
+        let told = || running.daemon.fleet.own_member(&joined.proxy).and_then(|member| member.report.clone());
+        while told().is_none_or(|report| report.certificates.is_empty()) {
+            tokio::time::sleep(LOOK).await;
+        }
+    })
+    .await;
+    let message = pb::RotateRootRequest { status_only: false, force: false };
+    let mut stream = rotate_root(&running.daemon, request(Some(&admin), message)).await.unwrap().into_inner();
+    let mut next = async || within(stream.next()).await.unwrap().unwrap().line;
+    assert_eq!(next().await, "a new root is trusted beside the old one");
+    // It renews at once, and goes on with the old roots.
+    assert!(told_to_renew(&mut orders).await);
+    let renewed = client.renew(renew_request(&key)).await.unwrap().into_inner();
+    let own = pb::HeldCertificate {
+        kind: "own".to_owned(),
+        not_after_ms: renewed.not_after_ms,
+        ..pb::HeldCertificate::default()
+    };
+    let report = async |certificates: Vec<pb::HeldCertificate>| {
+        reports.send(pb::Report { certificates, ..pb::Report::default() }).await.unwrap();
+    };
+    report(vec![own.clone(), trusts(&old)]).await;
+    assert_eq!(next().await, format!("waiting for 1 proxy (`{}`) to trust the new root", joined.proxy));
+    tokio::time::sleep(3 * LOOK).await;
+    assert_eq!(running.daemon.authority.stage(), Stage::Trusting);
+    assert_ne!(version(), old);
+    report(vec![own, trusts(&version())]).await;
+    assert_eq!(next().await, "certificates are issued from the new root");
+    assert_eq!(next().await, "the daemon's own certificate is of the new root");
+    assert_eq!(next().await, format!("waiting for a renewal by 1 proxy (`{}`)", joined.proxy));
 }
 
 #[tokio::test]

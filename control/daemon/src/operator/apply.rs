@@ -131,7 +131,7 @@ async fn put_in_force(
         return stays(Outcome::Unchanged, format!("version {number} is in force and says the same"), Vec::new());
     }
     let proxies = daemon.authority.proxies().await?;
-    let difference = difference::between(now.as_ref().map(|now| &*now.mesh), &mesh, &proxies);
+    let difference = difference::between(now.as_ref().and_then(|now| now.mesh.as_deref()), &mesh, &proxies);
     if !difference.needs_force.is_empty() && !push.force {
         let line = "this needs --force; nothing has changed".to_owned();
         return stays(Outcome::NeedsForce, line, difference.needs_force);
@@ -151,8 +151,7 @@ async fn put_in_force(
         }
         Err(failure) => return Err(failure.into()),
     };
-    // It is on the disk. Were it not read here, whoever watches the store would read it.
-    daemon.read_document().await?;
+    read(daemon, version.number).await;
     let Version { number, author, .. } = version;
     let line = format!("version {number} is in force");
     tell::tell(format_args!("operator `{author}`: {line}"));
@@ -250,8 +249,11 @@ async fn end(daemon: &Daemon, record: &Record, verdict: Verdict) -> Result<Done,
             Err(failure) => return Err(failure.into()),
         }
     }
-    daemon.store.commit(trial::over(documents::is_not_taken_back(number))).await?;
-    daemon.read_document().await?;
+    // It is in force: whatever fails now changes nothing of that.
+    if let Err(failure) = daemon.store.commit(trial::over(documents::is_not_taken_back(number))).await {
+        tell::tell(format_args!("version {number} is in force, and its history may say that it is not: {failure}"));
+    }
+    read(daemon, number).await;
     trial::look(daemon).await?;
     let line = match record.members.is_empty() {
         true => format!("version {number} is in force; nobody who is connected could try it"),
@@ -259,6 +261,14 @@ async fn end(daemon: &Daemon, record: &Record, verdict: Verdict) -> Result<Done,
     };
     tell::tell(format_args!("operator `{}`: {line}", record.author));
     Ok(Done { number, outcome: Outcome::Running, line, findings: Vec::new() })
+}
+
+/// Reads what was put in force. It is on the disk: a failure changes nothing of that, and whoever watches the store reads it
+/// in a moment.
+async fn read(daemon: &Daemon, number: u64) {
+    if let Err(failure) = daemon.read_document().await {
+        tell::tell(format_args!("version {number} is in force, and is not read yet: {failure}"));
+    }
 }
 
 /// One push at a time.
@@ -348,8 +358,9 @@ async fn follow(daemon: &Daemon, number: u64, sender: &mpsc::Sender<Result<pb::P
         };
         let newer = documents.borrow_and_update().as_ref().map_or(0, |now| now.version.number);
         if newer > number {
-            let line = format!("version {newer} is in force by now; {done} of {of} proxies had taken version {number}");
-            return end(Outcome::Applied, line, Vec::new());
+            // It is not known who has had it, and nobody waits for it any more.
+            let line = format!("version {newer} took its place before all had version {number}");
+            return end(Outcome::TimedOut, line, Vec::new());
         }
         if behind.is_empty() && refused.is_empty() {
             return end(Outcome::Applied, format!("version {number} is applied by {}", all(of)), Vec::new());

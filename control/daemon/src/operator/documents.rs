@@ -43,7 +43,7 @@ pub(super) async fn plan(daemon: &Daemon, request: pb::PlanRequest) -> Result<pb
         Err(findings) => return Ok(pb::Planned { findings, base, base_document, ..pb::Planned::default() }),
     };
     let proxies = daemon.authority.proxies().await?;
-    let difference = difference::between(now.as_ref().map(|now| &*now.mesh), &mesh, &proxies);
+    let difference = difference::between(now.as_ref().and_then(|now| now.mesh.as_deref()), &mesh, &proxies);
     Ok(pb::Planned {
         findings: Vec::new(),
         base,

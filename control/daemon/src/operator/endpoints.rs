@@ -47,7 +47,7 @@ fn may_be_set(daemon: &Daemon, service: &str) -> Result<(), Refusal> {
     let no_document = "no document is in force yet; `ringwayctl apply` one that has the service";
     let now = now.ok_or_else(|| Refusal::NotYet(no_document.to_owned()))?;
     let shown: String = service.escape_default().take(130).collect();
-    match now.mesh.services.iter().find(|known| known.name == service) {
+    match now.mesh()?.services.iter().find(|known| known.name == service) {
         Some(known) if known.endpoints == Endpoints::Set => Ok(()),
         Some(_) => Err(Refusal::Wrong(format!(
             "the endpoints of service `{shown}` stand in the document; change them there, or write `endpoints: set`"

@@ -34,12 +34,13 @@ pub(super) fn explain(daemon: &Daemon, request: pb::ExplainRequest) -> Result<St
     let asked = question.check().map_err(Refusal::Wrong)?;
     let no_document = || Refusal::NotYet("no document is in force yet; `ringwayctl apply` one".to_owned());
     let now = daemon.in_force().borrow().clone().ok_or_else(no_document)?;
-    let found = now.mesh.group(&group);
-    let names: Vec<_> = now.mesh.groups.iter().map(|group| group.name.as_str()).take(100).collect();
+    let mesh = now.mesh()?;
+    let found = mesh.group(&group);
+    let names: Vec<_> = mesh.groups.iter().map(|group| group.name.as_str()).take(100).collect();
     let shown: String = group.escape_default().take(130).collect();
     let none = || Refusal::Missing(format!("there is no group `{shown}`; there are {}", names.join(", ")));
     let made_up = MadeUp::new().ok_or_else(|| Refusal::Broken("no key could be made".to_owned()))?;
-    let compiled = made_up.compile(&now.mesh, found.ok_or_else(none)?);
+    let compiled = made_up.compile(mesh, found.ok_or_else(none)?);
     let (plan, resources) = compiled.map_err(|found| {
         let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
         Refusal::Broken(format!("proxies refuse this configuration: {}", lines.join("; ")))

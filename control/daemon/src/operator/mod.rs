@@ -17,6 +17,7 @@ mod tests;
 pub(crate) use endpoints::read_set;
 
 use crate::authority::{Operator as Who, Refusal, Role};
+use crate::collect::Member;
 use crate::credentials;
 use crate::peers;
 use crate::state::Daemon;
@@ -157,19 +158,17 @@ impl Operator for Service {
         let id = request.into_inner().proxy;
         let proxy = self.0.authority.proxy(&id).await?.ok_or_else(|| status::no_proxy(&id))?;
         let is_here = self.0.fleet.own_member(&id).is_some_and(|member| member.is_connected());
-        let drains = match self.0.store.is_shared() && !is_here {
-            // For the daemon that it is connected to, or will be.
-            true => {
-                peers::drain(&self.0.store, &proxy.id, &proxy.group).await.map_err(Refusal::from)?;
-                self.0.fleet.members().get(id.as_str()).is_some_and(|member| member.is_connected())
-            }
-            false => self.0.fleet.drain(&proxy.id, &proxy.group),
-        };
-        let line = match drains {
-            true => format!("proxy `{id}` drains"),
-            false => format!("proxy `{id}` is not connected; it drains when it comes again"),
-        };
-        done(&author, line)
+        let is_elsewhere = || self.0.fleet.members().get(id.as_str()).is_some_and(Member::is_connected);
+        if is_here && self.0.fleet.drain(&proxy.id) {
+            return done(&author, format!("proxy `{id}` drains"));
+        }
+        if !self.0.store.is_shared() || !is_elsewhere() {
+            let line = format!("proxy `{id}` is not connected: there is no process of it to drain that is known here");
+            return Err(Refusal::NotYet(line).into());
+        }
+        // For the daemon that it is connected to.
+        peers::drain(&self.0.store, &proxy.id).await.map_err(Refusal::from)?;
+        done(&author, format!("proxy `{id}` drains"))
     }
 
     async fn forget(&self, request: Request<pb::ForgetRequest>) -> Answer<pb::Done> {

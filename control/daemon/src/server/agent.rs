@@ -147,7 +147,8 @@ async fn join(daemon: &Daemon, request: Request<pb::JoinRequest>) -> Result<Resp
         }
         Err(refusal) => {
             daemon.metrics.refused_joins.inc();
-            tell::tell(format_args!("a proxy that calls itself `{}` did not join: {refusal}", shortened(&name)));
+            let line = format_args!("a proxy that calls itself `{}` did not join: {refusal}", shortened(&name));
+            daemon.refused_joins.tell(line, now_ms);
             Err(refusal.into())
         }
     }

@@ -1,4 +1,4 @@
-//! Who is connected: holders of certificates, by how many connections they have.
+//! Who is connected: holders of certificates, and addresses of those who have shown none, by how many connections they have.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,10 +15,15 @@ pub(crate) struct Present {
 }
 
 impl Connected {
-    /// A holder has one connection more.
-    pub(crate) fn enter(&self, holder: String) -> Present {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(holder.clone()).or_default() += 1;
-        Present { connected: self.clone(), holder }
+    /// A holder has one connection more; None: it has as many as one may have.
+    pub(crate) fn enter(&self, holder: String, most: usize) -> Option<Present> {
+        let mut holders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = holders.entry(holder.clone()).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Present { connected: self.clone(), holder })
     }
 
     /// This holder has a connection.
@@ -51,7 +56,12 @@ mod tests {
     #[test]
     fn a_holder_is_there_as_long_as_one_of_its_connections_is() {
         let connected = Connected::default();
-        let (first, second) = (connected.enter("a".to_owned()), connected.enter("a".to_owned()));
+        let enter = || connected.enter("a".to_owned(), 2);
+        let (first, second) = (enter(), enter());
+        assert!(first.is_some() && second.is_some());
+        assert!(enter().is_none(), "one too many");
+        assert_eq!(connected.count(), 2);
+        assert!(connected.enter("b".to_owned(), 2).is_some(), "others are others");
         drop(first);
         assert!(connected.has("a") && !connected.has("b"));
         assert_eq!(connected.count(), 1);

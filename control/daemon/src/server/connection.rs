@@ -24,24 +24,40 @@ pub(crate) struct Connection {
     over: Pin<Box<dyn Future<Output = ()> + Send>>,
     _place: OwnedSemaphorePermit,
     _present: Option<Present>,
+    _stranger: Option<Present>,
 }
 
 impl Connection {
-    /// It counts against the limit by `place` until it is dropped. None if the certificate that was shown is none of ours.
+    /// It counts against the limit by `place` until it is dropped, and against its holder's; who has shown nothing, or
+    /// something that has ended, goes on counting as a stranger. None if the certificate that was shown is none of ours, or
+    /// its holder has too many.
     pub(super) fn new(
         daemon: &Daemon,
         stream: TlsStream<TcpStream>,
         address: SocketAddr,
         place: OwnedSemaphorePermit,
+        stranger: Present,
     ) -> Option<Connection> {
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let certificate = match shown {
             Some(leaf) => Some(Arc::new(PeerCertificate::read(leaf)?)),
             None => None,
         };
-        let present = certificate.as_ref().map(|certificate| daemon.connected.enter(certificate.holder()));
+        let present = match &certificate {
+            Some(certificate) => Some(daemon.connected.enter(certificate.holder(), MOST_OF_HOLDER)?),
+            None => None,
+        };
+        let is_known = certificate.as_ref().is_some_and(|certificate| certificate.not_after_ms > now_ms());
+        let stranger = (!is_known).then_some(stranger);
         let over = Box::pin(over(certificate.clone(), daemon.authority.gone()));
-        Some(Connection { stream, peer: Peer { address, certificate }, over, _place: place, _present: present })
+        Some(Connection {
+            stream,
+            peer: Peer { address, certificate },
+            over,
+            _place: place,
+            _present: present,
+            _stranger: stranger,
+        })
     }
 }
 
@@ -65,6 +81,9 @@ async fn over(certificate: Option<Arc<PeerCertificate>>, mut gone: broadcast::Re
         }
     }
 }
+
+/// Connections of one proxy or operator.
+pub(super) const MOST_OF_HOLDER: usize = 64;
 
 /// For one request, and then to come again.
 const ONE_REQUEST: Duration = Duration::from_secs(30);

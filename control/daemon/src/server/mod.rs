@@ -14,9 +14,11 @@ use crate::{operator, xds};
 use api::envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use api::pb::agent_server::AgentServer;
 use api::pb::operator_server::OperatorServer;
+use connected::{Connected, Present};
 use connection::Connection;
 use rustls::ServerConfig;
 use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -28,6 +30,10 @@ use tonic::transport::Server;
 
 /// More connections wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 16_384;
+/// Of those, connections that have shown no certificate that holds: others than strangers always find room.
+const MOST_STRANGERS: usize = 4_096;
+/// And of them, connections from one address: many proxies may stand behind one.
+const MOST_OF_ADDRESS: usize = 2_048;
 /// Until the handshake is done.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Connections that did their handshake and wait for the server.
@@ -72,20 +78,28 @@ fn accept(daemon: Arc<Daemon>, listener: TcpListener, configs: Configs) -> mpsc:
     let (ready, connections) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
         let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let strangers = Connected::default();
         while let Ok(place) = room.clone().acquire_owned().await {
             let socket = tokio::select! {
                 socket = listener.accept() => socket,
                 () = ready.closed() => return,
             };
-            let Ok((socket, _)) = socket else {
+            let Ok((socket, address)) = socket else {
                 // Out of descriptors, say: others end soon.
                 daemon.metrics.accept_failures.inc();
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
+            // It may come again when there is room; who is known keeps a connection.
+            let Some(stranger) = entered(&strangers, address.ip(), (MOST_STRANGERS, MOST_OF_ADDRESS)) else {
+                daemon.metrics.turned_away.inc();
+                continue;
+            };
             let (daemon, ready, config) = (daemon.clone(), ready.clone(), configs.borrow().clone());
             tokio::spawn(async move {
-                match tokio::time::timeout(HANDSHAKE, handshake(&daemon, socket, config, place)).await {
+                match tokio::time::timeout(HANDSHAKE, handshake(&daemon, (socket, address), config, (place, stranger)))
+                    .await
+                {
                     Ok(Some(connection)) => {
                         // The server may be gone.
                         let _ = ready.send(connection).await;
@@ -102,14 +116,26 @@ fn accept(daemon: Arc<Daemon>, listener: TcpListener, configs: Configs) -> mpsc:
 
 async fn handshake(
     daemon: &Daemon,
-    socket: TcpStream,
+    (socket, address): (TcpStream, SocketAddr),
     config: Arc<ServerConfig>,
-    place: OwnedSemaphorePermit,
+    (place, stranger): (OwnedSemaphorePermit, Present),
 ) -> Option<Connection> {
-    let address = socket.peer_addr().ok()?;
     socket.set_nodelay(true).ok()?;
     let stream = TlsAcceptor::from(config).accept(socket).await.ok()?;
-    Connection::new(daemon, stream, address, place)
+    Connection::new(daemon, stream, address, place, stranger)
+}
+
+/// One stranger more, of so many and so many of one address; None: there is no room for it.
+fn entered(strangers: &Connected, ip: IpAddr, (most, of_address): (usize, usize)) -> Option<Present> {
+    if strangers.count() >= most {
+        return None;
+    }
+    let from = match ip.to_canonical() {
+        // One customer has a /64.
+        IpAddr::V6(ip) => format!("{:x}", ip.to_bits() >> 64),
+        ip => ip.to_string(),
+    };
+    strangers.enter(from, of_address)
 }
 
 pub(crate) use tls::config;

@@ -37,7 +37,7 @@ impl Running {
         Running::on(tempfile::tempdir().unwrap()).await
     }
 
-    async fn on(folder: TempDir) -> Running {
+    pub(crate) async fn on(folder: TempDir) -> Running {
         let given = Given { data_dir: Some(folder.path().to_owned()), ..Given::default() };
         let settings = Settings::read(None, &given).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -47,6 +47,19 @@ impl Running {
         tokio::spawn(keep(daemon.clone(), sender));
         tokio::spawn(super::serve(daemon.clone(), listener, configs.clone(), std::future::pending()));
         Running { folder, daemon, address, configs }
+    }
+
+    /// Another daemon on its folder, in its place.
+    pub(crate) async fn again(self) -> Running {
+        let Running { folder, daemon, .. } = self;
+        let copy = tempfile::tempdir().unwrap();
+        drop(daemon);
+        for file in std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap) {
+            if file.file_type().unwrap().is_file() {
+                std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+            }
+        }
+        Running::on(copy).await
     }
 
     /// A client with this chain and key, if any, that trusts these roots.
@@ -347,4 +360,51 @@ async fn the_daemons_identity_is_in_the_documents_trust_domain() {
         }
     })
     .await;
+}
+
+#[test]
+fn strangers_have_room_of_their_own_and_each_address_a_part_of_it() {
+    let strangers = super::connected::Connected::default();
+    let enter = |ip: &str| super::entered(&strangers, ip.parse().unwrap(), (5, 3));
+    let first: Vec<_> = (0..3).filter_map(|_| enter("10.0.0.1")).collect();
+    assert_eq!(first.len(), 3);
+    assert!(enter("10.0.0.1").is_none() && enter("::ffff:10.0.0.1").is_none(), "one address has its part");
+    let second = [enter("2001:db8::1"), enter("2001:db8::2")];
+    assert!(second.iter().all(Option::is_some));
+    assert!(enter("10.0.0.3").is_none(), "there is no room");
+    drop(first);
+    assert!(enter("10.0.0.1").is_some());
+    let third = enter("2001:db8::3");
+    assert!(third.is_some() && enter("2001:db8::4").is_none(), "one network has the part of one");
+}
+
+/// Strangers who hold all the room that they have keep nobody out who is known; and nobody has more than a part of it.
+#[tokio::test]
+async fn one_holder_has_so_many_connections() {
+    let running = Running::start().await;
+    let key = KeyPair::generate().unwrap();
+    let joined = running.join(&key).await;
+    let pem = key.serialize_pem();
+    let own = Some((&*joined.chain, pem.as_str()));
+    let mut held = Vec::new();
+    for _ in 0..super::connection::MOST_OF_HOLDER {
+        held.push(running.channel(own).await);
+    }
+    let daemon = &running.daemon;
+    within(async {
+        while daemon.connected.count() < super::connection::MOST_OF_HOLDER {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let before = daemon.metrics.handshake_failures.get();
+    let _one_more = running.try_channel(own, &daemon.authority.bundle()).await;
+    within(async {
+        while daemon.metrics.handshake_failures.get() == before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!(daemon.connected.count(), super::connection::MOST_OF_HOLDER);
+    assert!(running.client(None).await.join(pb::JoinRequest::default()).await.is_err(), "others come in");
 }

@@ -192,6 +192,7 @@ async fn drive<P: Protocol>(
                 // Its group is dropped only when nobody listens.
                 false => return Ok(()),
             },
+            () = stream.replaced() => return Err(Status::aborted("a newer stream of this proxy took its place")),
             () = sender.closed() => return Ok(()),
             () = wake => {}
         }

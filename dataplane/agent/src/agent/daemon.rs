@@ -1,7 +1,7 @@
 //! An agent under a daemon: what came is tried, resource by resource; what is good becomes the next plan; what all cores
 //! work with is kept on disk.
 
-use super::{Agent, RESOLVE, Refused, addresses, refused};
+use super::{Agent, Ends, RESOLVE, Refused, addresses, refused};
 use crate::daemon::{
     Folder, Joined, Judged, Kind, Link, News, Shelf, Standing, Start, Update, applied, generation, rejected,
 };
@@ -20,6 +20,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 /// Seconds after which what was refused is tried again although nothing came: an address may be free by now.
 const AGAIN_S: u32 = 10;
@@ -28,6 +29,9 @@ const MOST_TOLD: usize = 8;
 /// Between two writings of the generation, and how many times as long as one took.
 const KEEP: Duration = Duration::from_secs(1);
 const KEEP_TIMES: u32 = 20;
+/// A proxy that drains goes on accepting for so long after it has told its daemon, while the daemon tells the others: who
+/// still sends to it is served.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// What an agent under a daemon has beside the others.
 #[derive(Debug)]
@@ -44,13 +48,25 @@ pub(super) struct Daemon {
     valid: bool,
     /// The push that was taken last.
     version: String,
-    /// The plan that not all cores have yet, and its push.
-    pending: Option<(u64, String)>,
+    /// The plan that not all cores have yet.
+    pending: Option<Pending>,
     keeping: Keeping,
     /// Since what is refused was tried.
     seconds: u32,
     /// What was said of refusals, so that it is said once.
     told: Vec<String>,
+}
+
+/// A plan on its way to the cores.
+#[derive(Debug)]
+struct Pending {
+    generation: u64,
+    /// Its push.
+    version: String,
+    /// When the certificate ends that it proves itself with, seconds since 1970; 0: there is none.
+    not_after_s: u64,
+    /// The version of the mesh's roots in it.
+    trust_version: String,
 }
 
 /// The writing of the generation, on a thread that may wait for a disk.
@@ -171,7 +187,7 @@ pub(super) async fn news(daemon: &mut Option<Daemon>) -> News {
 }
 
 impl Agent {
-    /// Tries what was kept, and begins to look for the daemon. True: there is something to serve.
+    /// Tries what was kept. True: there is something to serve.
     pub(super) async fn start_daemon(&mut self) -> bool {
         let Some(daemon) = &mut self.daemon else { return true };
         daemon.look_at_certificate();
@@ -183,6 +199,12 @@ impl Agent {
             true => tell(format_args!("started from {} (push {version})", daemon.folder.name(generation::FILE))),
             false => tell("nothing to start from: the daemon is waited for"),
         }
+        serves
+    }
+
+    /// Begins to look for the daemon: what the first report tells is so by now.
+    pub(super) fn look_for_daemon(&mut self) {
+        let Some(daemon) = &mut self.daemon else { return };
         daemon.link = Some(Link::start(Start {
             addresses: daemon.section.addresses.clone(),
             token: daemon.section.token.as_ref().map(Into::into),
@@ -191,7 +213,6 @@ impl Agent {
             state: self.state.clone(),
             joined: daemon.joined.clone().into(),
         }));
-        serves
     }
 
     /// What the daemon, or the connection to it, has to say.
@@ -323,7 +344,14 @@ impl Agent {
         if let Some(daemon) = &mut self.daemon {
             daemon.shelf.commit();
             daemon.seconds = 0;
-            daemon.pending = Some((self.plan.generation, daemon.version.clone()));
+            let own = daemon.joined.as_ref().filter(|_| daemon.valid);
+            let trust_version = daemon.shelf.version_in_force(Kind::Secret, api::xds::TRUST_SECRET);
+            daemon.pending = Some(Pending {
+                generation: self.plan.generation,
+                version: daemon.version.clone(),
+                not_after_s: own.map_or(0, |joined| joined.credential.not_after_s()),
+                trust_version: trust_version.unwrap_or_default().to_owned(),
+            });
         }
         self.tell_standing();
     }
@@ -351,14 +379,17 @@ impl Agent {
 
     /// The generation that not all cores have yet.
     pub(super) fn pending(&self) -> Option<u64> {
-        self.daemon.as_ref()?.pending.as_ref().map(|(generation, _)| *generation)
+        self.daemon.as_ref()?.pending.as_ref().map(|pending| pending.generation)
     }
 
     /// All cores work with the generation that was pending: it is told, kept, and the process is ready if nothing is missing.
     pub(super) fn all_cores_have_it(&mut self) {
         let Some(daemon) = &mut self.daemon else { return };
-        let Some((generation, version)) = daemon.pending.take() else { return };
-        daemon.standing.tell(|told| told.applied = Some(applied(version, generation)));
+        let Some(Pending { generation, version, not_after_s, trust_version }) = daemon.pending.take() else { return };
+        daemon.standing.tell(|told| {
+            told.applied = Some(applied(version, generation));
+            (told.not_after_s, told.trust_version) = (not_after_s, trust_version);
+        });
         self.settle();
         self.keep();
     }
@@ -371,10 +402,7 @@ impl Agent {
             return;
         };
         daemon.keeping.due = true;
-        daemon.standing.tell(|told| told.ready = true);
-        if !self.state.ready.swap(true, Relaxed) {
-            self.say_ready();
-        }
+        self.is_ready();
     }
 
     /// Writes what all cores work with, when it is time.
@@ -425,10 +453,24 @@ impl Agent {
         self.keep();
     }
 
-    /// The last generation is kept when the process ends.
+    /// Tells the daemon that this proxy is about to drain, and goes on as it was until others know. True: somebody is
+    /// impatient.
+    pub(super) async fn take_leave(&mut self, ends: &mut Ends) -> bool {
+        self.state.draining.store(true, Relaxed);
+        let Some(daemon) = &self.daemon else { return false };
+        daemon.standing.tell(|told| told.draining = true);
+        if !daemon.standing.is_connected() {
+            return false;
+        }
+        tokio::select! {
+            () = ends.come() => true,
+            () = sleep(LEAVE.min(self.plan.process.drain_timeout)) => false,
+        }
+    }
+
+    /// The last generation is kept when the process ends. The daemon is reported to until the end.
     pub(super) async fn finish_daemon(&mut self) {
         let Some(daemon) = &mut self.daemon else { return };
-        daemon.link = None;
         if let Some(writing) = daemon.keeping.writing.take() {
             let _ = writing.await;
         }

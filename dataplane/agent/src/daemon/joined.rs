@@ -106,14 +106,15 @@ impl Asking {
         Ok(Asking { key: Key(key.serialize_pem().into_bytes()), csr: csr.der().to_vec(), file })
     }
 
-    /// Keeps the answer: from now on the proxy is who it says.
+    /// Keeps the answer: from now on the proxy is who it says. What is not valid now takes the place of nothing.
     ///
     /// # Errors
     /// The answer is of no use, or it cannot be kept; everything is as it was then.
-    pub(crate) fn answered(self, folder: &Folder, issued: Issued) -> Result<Joined, String> {
+    pub(crate) fn answered(self, folder: &Folder, issued: Issued, now_s: u64) -> Result<Joined, String> {
         let Issued { chain, bundle, proxy, group, daemons, .. } = issued;
         let daemons = daemons.into_iter().filter(|one| !one.contains(char::is_whitespace)).take(MOST_DAEMONS).collect();
         let joined = Joined::new(chain, self.key, &bundle, (proxy, group), daemons)?;
+        joined.check_time(now_s)?;
         folder.write(BUNDLE, &bundle)?;
         folder.write(PROXY, format!("{}\n{}\n", joined.proxy, joined.group).as_bytes())?;
         folder.write(DAEMONS, joined.daemons.join("\n").as_bytes())?;
@@ -173,6 +174,17 @@ impl Joined {
     /// Whether the certificate may be shown.
     pub(crate) fn is_valid(&self, now_s: u64) -> bool {
         self.credential.check_time(now_s).is_ok()
+    }
+
+    /// As [`Joined::is_valid`], of one that was issued just now.
+    fn check_time(&self, now_s: u64) -> Result<(), String> {
+        let (from_s, to_s) = (self.credential.not_before_s(), self.credential.not_after_s());
+        let when = match () {
+            () if now_s < from_s => format!("begins in {} s", from_s - now_s),
+            () if now_s > to_s => format!("ended {} s ago", now_s - to_s),
+            () => return Ok(()),
+        };
+        Err(format!("what was issued {when} by this machine's clock; set this one or the daemon's right"))
     }
 
     /// When another certificate is due: after half its life, and up to a twentieth of it later, so that not all proxies of one
@@ -236,6 +248,9 @@ pub(super) mod tests {
 
     pub(in super::super) const CART: &str = "spiffe://shop/cart";
 
+    /// In 2021.
+    const NOW_S: u64 = 1_610_000_000;
+
     fn folder() -> (tempfile::TempDir, Folder) {
         let directory = tempfile::tempdir().unwrap();
         let folder = Folder::open(&directory.path().join("state")).unwrap();
@@ -262,7 +277,7 @@ pub(super) mod tests {
         let authority = Authority::new();
         let asking = Asking::to_join(&folder).unwrap();
         let issued = authority.issue(&asking.csr, CART, 2100);
-        asking.answered(&folder, issued).unwrap();
+        asking.answered(&folder, issued, NOW_S).unwrap();
         let joined = Joined::read(&folder).unwrap().unwrap();
         assert_eq!((&*joined.identity, &*joined.proxy, &*joined.group), (CART, "p1", "cart"));
         assert_eq!(joined.daemons, ["10.0.0.1:9443"]);
@@ -277,14 +292,35 @@ pub(super) mod tests {
         let authority = Authority::new();
         let issued = authority.issue(&Asking::to_join(&folder).unwrap().csr, CART, 2100);
         let other = Asking::to_renew(&folder).unwrap();
-        let reason = other.answered(&folder, issued.clone()).unwrap_err();
+        let reason = other.answered(&folder, issued.clone(), NOW_S).unwrap_err();
         assert!(reason.contains("the key does not belong to the certificate"), "{reason}");
         let no_roots = Issued { bundle: Vec::new(), ..issued.clone() };
-        let reason = Asking::to_join(&folder).unwrap().answered(&folder, no_roots).unwrap_err();
+        let reason = Asking::to_join(&folder).unwrap().answered(&folder, no_roots, NOW_S).unwrap_err();
         assert!(reason.starts_with("the bundle has no certificate"), "{reason}");
         let half = Issued { chain: issued.chain[..200].to_vec(), ..issued };
-        assert!(Asking::to_join(&folder).unwrap().answered(&folder, half).is_err());
+        assert!(Asking::to_join(&folder).unwrap().answered(&folder, half, NOW_S).is_err());
         assert!(Joined::read(&folder).unwrap().is_none());
+    }
+
+    /// A daemon whose clock is wrong takes no good certificate from anybody.
+    #[test]
+    fn what_is_not_valid_now_takes_the_place_of_nothing() {
+        let (_directory, folder) = folder();
+        let authority = Authority::new();
+        let asking = Asking::to_join(&folder).unwrap();
+        let issued = authority.issue(&asking.csr, CART, 2100);
+        let first = asking.answered(&folder, issued, NOW_S).unwrap();
+        let before_s = first.credential.not_before_s() - 7;
+        for (until, now_s, why) in [
+            (2100, before_s, "what was issued begins in 7 s by this machine's clock"),
+            (2021, NOW_S, "what was issued ended 540800 s ago by this machine's clock"),
+        ] {
+            let asking = Asking::to_renew(&folder).unwrap();
+            let issued = authority.issue(&asking.csr, CART, until);
+            let reason = asking.answered(&folder, issued, now_s).unwrap_err();
+            assert!(reason.starts_with(why), "{reason}");
+            assert_eq!(Joined::read(&folder).unwrap().unwrap().chain, first.chain);
+        }
     }
 
     /// Every state that a crash can leave is one certificate with its own key.
@@ -295,7 +331,7 @@ pub(super) mod tests {
         let authority = Authority::new();
         let asking = Asking::to_join(&folder).unwrap();
         let issued = authority.issue(&asking.csr, CART, 2100);
-        asking.answered(&folder, issued).unwrap();
+        asking.answered(&folder, issued, NOW_S).unwrap();
         let first = Joined::read(&folder).unwrap().unwrap();
         // Asked, and not answered.
         let asking = Asking::to_renew(&folder).unwrap();
@@ -311,7 +347,7 @@ pub(super) mod tests {
         // And a whole one.
         let asking = Asking::to_renew(&folder).unwrap();
         let issued = authority.issue(&asking.csr, CART, 2102);
-        asking.answered(&folder, issued.clone()).unwrap();
+        asking.answered(&folder, issued.clone(), NOW_S).unwrap();
         assert_eq!(Joined::read(&folder).unwrap().unwrap().chain, issued.chain);
         // A key of somebody else.
         folder.write(KEY, &first.key.0).unwrap();
@@ -323,7 +359,7 @@ pub(super) mod tests {
         let (_directory, folder) = folder();
         let asking = Asking::to_join(&folder).unwrap();
         let issued = Authority::new().issue(&asking.csr, CART, 2022);
-        let joined = asking.answered(&folder, issued).unwrap();
+        let joined = asking.answered(&folder, issued, NOW_S).unwrap();
         let (begin, end) = (joined.credential.not_before_s(), joined.credential.not_after_s());
         let half = begin + (end - begin) / 2;
         assert_eq!(joined.renew_at_s(0), half);

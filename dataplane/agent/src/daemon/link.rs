@@ -31,7 +31,7 @@ use tonic::transport::Channel;
 
 /// A connection that held for so long was a good one: the next pause is short again.
 const HELD: Duration = Duration::from_secs(10);
-/// How long one question to the daemon may take.
+/// How long the answer to a question may take, and the beginning of a stream.
 const CALL: Duration = Duration::from_secs(10);
 /// Clocks that differ by more than this are worth a word, milliseconds.
 const SKEW_MS: u64 = 60_000;
@@ -91,7 +91,6 @@ impl Start {
     async fn use_certificate(&self, joined: &Joined, news: &mpsc::Sender<News>) {
         self.standing.issued.fetch_add(1, Relaxed);
         *self.joined.lock().unwrap_or_else(PoisonError::into_inner) = Some(joined.clone());
-        self.standing.tell(|told| told.not_after_s = joined.credential.not_after_s());
         let _ = news.send(News::Joined(Box::new(joined.clone()))).await;
     }
 }
@@ -233,7 +232,7 @@ impl Life {
         })?;
         self.start.standing.heard();
         warn_of_skew(issued.clock_ms);
-        let joined = asking.answered(&self.start.folder, issued)?;
+        let joined = asking.answered(&self.start.folder, issued, now_s())?;
         tell(format_args!("joined group {} as {} ({})", joined.group, joined.proxy, joined.identity));
         self.start.use_certificate(&joined, &self.news).await;
         Ok(joined)
@@ -339,7 +338,7 @@ async fn renew(start: &Start, channel: Channel) -> Result<Joined, String> {
     let issued = within(AgentClient::new(channel).renew(request)).await?;
     start.standing.heard();
     warn_of_skew(issued.clock_ms);
-    let renewed = asking.answered(&start.folder, issued)?;
+    let renewed = asking.answered(&start.folder, issued, now_s())?;
     let hours = renewed.credential.not_after_s().saturating_sub(now_s()) / 3600;
     tell(format_args!("the certificate of {} is renewed: it holds for {hours} hours", renewed.identity));
     Ok(renewed)
@@ -347,11 +346,16 @@ async fn renew(start: &Start, channel: Channel) -> Result<Joined, String> {
 
 /// The answer to a call, if there is one in time.
 async fn within<T>(call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> Result<T, String> {
-    match tokio::time::timeout(CALL, call).await {
-        Ok(Ok(answer)) => Ok(answer.into_inner()),
-        Ok(Err(status)) => Err(status_text(&status)),
-        Err(_) => Err(format!("no answer within {} s", CALL.as_secs())),
-    }
+    answered(call).await.map_err(|status| status_text(&status))
+}
+
+/// As [`within`], for those who look at the status. A stream is answered when its headers are: one that answers pings and
+/// nothing else is no daemon.
+pub(super) async fn answered<T>(
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, tonic::Status> {
+    let late = |_| tonic::Status::deadline_exceeded(format!("no answer within {} s", CALL.as_secs()));
+    Ok(tokio::time::timeout(CALL, call).await.map_err(late)??.into_inner())
 }
 
 fn warn_of_skew(clock_ms: u64) {

@@ -1,6 +1,7 @@
 //! What is counted, as reports carry it: cumulative, and bounded however many routes, services and identities there are.
 
 use super::joined::Joined;
+use super::standing::Told;
 use crate::state::State;
 use api::pb;
 use flow::{LATENCY_BOUNDS_S, PairId, RuleSum, SeriesSum};
@@ -152,14 +153,16 @@ fn pairs(state: &State) -> Vec<pb::Series> {
     all.map(series).filter(|series| series.classes.iter().any(|count| *count > 0)).collect()
 }
 
-/// The certificates that the plan holds; first of all the proxy's own, whether the plan needs it or not.
-pub(super) fn certificates(state: &State, joined: Option<&Joined>) -> Vec<pb::HeldCertificate> {
+/// The certificates that the plan holds; first of all the proxy's own, whether the plan needs it or not. That one, and the
+/// mesh's roots, are told as all cores work with them: a change of roots goes by it.
+pub(super) fn certificates(state: &State, joined: Option<&Joined>, told: &Told) -> Vec<pb::HeldCertificate> {
     let plan = state.plan();
-    let own = joined.map(|joined| pb::HeldCertificate {
+    let own = joined.filter(|_| told.not_after_s > 0).map(|joined| pb::HeldCertificate {
         name: api::xds::IDENTITY_SECRET.to_owned(),
         kind: "own".to_owned(),
         subject: joined.identity.clone(),
-        not_after_ms: joined.credential.not_after_s().saturating_mul(1000),
+        not_after_ms: told.not_after_s.saturating_mul(1000),
+        version: String::new(),
     });
     let certificates = plan.iter().flat_map(|plan| plan.certificates());
     let certificates = certificates.filter(|one| *one.name != *api::xds::IDENTITY_SECRET).take(MOST_HELD);
@@ -172,6 +175,10 @@ pub(super) fn certificates(state: &State, joined: Option<&Joined>) -> Vec<pb::He
         },
         subject: certificate.subject.to_string(),
         not_after_ms: certificate.not_after_s.saturating_mul(1000),
+        version: match &*certificate.name {
+            api::xds::TRUST_SECRET => told.trust_version.clone(),
+            _ => String::new(),
+        },
     });
     own.into_iter().chain(held).collect()
 }

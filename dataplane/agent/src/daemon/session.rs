@@ -1,7 +1,7 @@
 //! What the proxy reports to its daemon, and what the daemon wants of it (`Agent/Session`).
 
 use super::connect::status_text;
-use super::link::{News, Start};
+use super::link::{News, Start, answered};
 use super::report::{self, Reported};
 use super::standing::{Told, now_ms};
 use super::stream::FEATURES;
@@ -41,8 +41,8 @@ pub(super) async fn talk(
     first.hello = Some(hello(start));
     first.absences = start.standing.take_absences();
     let _ = reports.try_send(first);
-    let mut orders = match AgentClient::new(channel).session(ReceiverStream::new(queue)).await {
-        Ok(answer) => answer.into_inner(),
+    let mut orders = match answered(AgentClient::new(channel).session(ReceiverStream::new(queue))).await {
+        Ok(orders) => orders,
         Err(status) if status.code() == Code::Unimplemented => return std::future::pending().await,
         Err(status) => return Err(status_text(&status)),
     };
@@ -108,10 +108,10 @@ fn full(start: &Start, told: &Told, reported: &mut Reported, detail: bool) -> pb
 
 /// What has changed: all but what is counted.
 fn news_of(start: &Start, told: &Told) -> pb::Report {
-    let draining = start.state.draining.load(std::sync::atomic::Ordering::Relaxed);
+    let draining = told.draining;
     pb::Report {
         applied: told.applied.clone(),
-        certificates: report::certificates(&start.state, start.joined().as_ref()),
+        certificates: report::certificates(&start.state, start.joined().as_ref(), told),
         listeners: report::listeners(&start.state, told.ready && !draining),
         rejected: told.rejected.clone(),
         ignored: told.ignored.clone(),

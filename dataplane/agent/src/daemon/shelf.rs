@@ -139,7 +139,9 @@ impl Shelf {
     fn remove(&mut self, update: &Update, offers: &BTreeMap<String, Offer>, refused: &[(String, Rejection)]) {
         let slots = self.slots.entry(update.kind).or_default();
         let mut gone: Vec<String> = update.removed.clone();
-        if update.complete {
+        // One that cannot be read may be any of those that seem to be absent.
+        let all_have_names = refused.iter().all(|(_, one)| !one.name.is_empty());
+        if update.complete && all_have_names {
             let is_there =
                 |name: &String| offers.contains_key(name) || refused.iter().any(|(_, one)| *one.name == **name);
             gone.extend(slots.keys().filter(|name| !is_there(name)).cloned());
@@ -403,6 +405,11 @@ impl Shelf {
     /// Fields that were not understood, of what is in force.
     pub(crate) fn ignored(&self) -> impl Iterator<Item = &str> {
         self.in_force().flat_map(|(_, offer)| offer.ignored.iter().map(String::as_str))
+    }
+
+    /// The version of what is in force by this name.
+    pub(crate) fn version_in_force(&self, kind: Kind, name: &str) -> Option<&str> {
+        self.slots.get(&kind)?.get(name)?.in_force.as_ref().map(|offer| offer.version.as_str())
     }
 
     /// Whatever is on its way has come: every listener is in force, refused or known to wait, and some are in force unless there

@@ -45,8 +45,12 @@ pub(crate) struct Told {
     pub(crate) ignored: Vec<String>,
     /// The process is ready.
     pub(crate) ready: bool,
-    /// When the proxy's own certificate ends, seconds since 1970.
+    /// The process drains, or is about to.
+    pub(crate) draining: bool,
+    /// When the proxy's own certificate ends that all cores work with, seconds since 1970; 0: they have none.
     pub(crate) not_after_s: u64,
+    /// The version of the mesh's roots that all cores work with.
+    pub(crate) trust_version: String,
 }
 
 impl Standing {

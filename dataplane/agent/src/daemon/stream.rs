@@ -2,7 +2,7 @@
 
 use super::connect::{MOST_BYTES, status_text};
 use super::joined::Joined;
-use super::link::{Judged, News, Start};
+use super::link::{Judged, News, Start, answered};
 use super::xds::{Delta, Heard, Kind, Names, Speak, Versions, Whole, node};
 use api::envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use std::collections::BTreeMap;
@@ -37,8 +37,8 @@ pub(super) async fn listen(
     let mut client = Client::new(channel).max_decoding_message_size(MOST_BYTES);
     let (delta, first) = Delta::open(node.clone(), &wanted, &held);
     let (requests, waiting) = queue(first);
-    let ended = match client.delta_aggregated_resources(waiting).await {
-        Ok(answer) => converse(start, news, delta, requests, answer.into_inner(), &mut connected).await,
+    let ended = match answered(client.delta_aggregated_resources(waiting)).await {
+        Ok(answer) => converse(start, news, delta, requests, answer, &mut connected).await,
         Err(status) => Err(status),
     };
     match ended {
@@ -47,8 +47,8 @@ pub(super) async fn listen(
     }
     let (whole, first) = Whole::open(node, &wanted, versions);
     let (requests, waiting) = queue(first);
-    let answer = client.stream_aggregated_resources(waiting).await.map_err(|status| status_text(&status))?;
-    let ended = converse(start, news, whole, requests, answer.into_inner(), &mut connected).await;
+    let answer = answered(client.stream_aggregated_resources(waiting)).await.map_err(|status| status_text(&status))?;
+    let ended = converse(start, news, whole, requests, answer, &mut connected).await;
     ended.map_err(|status| status_text(&status))
 }
 

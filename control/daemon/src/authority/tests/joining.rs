@@ -226,3 +226,25 @@ async fn records_keep_the_certificate_in_use_and_few_others() {
     place.authority.renew(&id, &request(&[]).1, NOW_MS + 30 * 24 * HOUR_MS).await.unwrap();
     assert_eq!(place.authority.proxy(&id).await.unwrap().unwrap().certificates.len(), 1);
 }
+
+#[tokio::test]
+async fn records_of_who_cannot_come_back_are_swept() {
+    let place = Place::new().await;
+    let authority = &place.authority;
+    let (lost, _) = place.proxy().await;
+    // Its token lives longer than its certificate: with the same key it is the same proxy.
+    let long =
+        authority.create_token(NewToken { ttl_s: 10 * 24 * 3600, ..token_for("cart", 1) }, NOW_MS).await.unwrap().1;
+    let (_, csr) = request(&[]);
+    let held = authority.join(&long, &csr, "", NOW_MS).await.unwrap();
+    let week_later = NOW_MS + (24 + 7 * 24) * HOUR_MS;
+    assert_eq!(authority.sweep_proxies(week_later - HOUR_MS).await.unwrap(), [""; 0]);
+    assert_eq!(authority.sweep_proxies(week_later + HOUR_MS).await.unwrap(), [lost.proxy.id.as_str()]);
+    assert!(authority.proxy(&lost.proxy.id).await.unwrap().is_none());
+    let again = authority.join(&long, &csr, "", week_later + HOUR_MS).await.unwrap();
+    assert_eq!(again.proxy.id, held.proxy.id);
+    // It has a certificate again, and a week and a day.
+    let later = week_later + 5 * 24 * HOUR_MS;
+    assert_eq!(authority.sweep_proxies(later).await.unwrap(), [""; 0]);
+    assert_eq!(authority.sweep_proxies(week_later + (25 + 7 * 24) * HOUR_MS + 1).await.unwrap(), [held.proxy.id]);
+}

@@ -7,6 +7,7 @@ use super::judge;
 use crate::server::tests::{Running, session, within};
 use crate::snapshot::Kind;
 use crate::state::{Daemon, now_ms};
+use crate::store::documents::About;
 use api::envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use api::envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use api::envoy_types::pb::google::rpc::Status as Detail;
@@ -189,6 +190,35 @@ async fn a_push_is_checked_compared_and_kept() {
     assert_eq!((shown.number, shown.comment.as_str(), shown.document.as_str()), (3, "back to version 1", MESH));
 }
 
+/// Another version of the program was less strict.
+#[tokio::test]
+async fn a_document_in_force_that_cannot_be_read_can_be_replaced() {
+    let running = Running::start().await;
+    let text = "trust-domain: 'shop' # ours\ngroups: { cart: { colour: blue } }\n";
+    running.daemon.store.push(None, text, About::default()).await.unwrap();
+    within(running.daemon.in_force().wait_for(Option::is_some)).await.unwrap();
+    assert_eq!(running.daemon.trust_domain(), "shop", "or no proxy would know it");
+    let held = running.daemon.in_force().borrow().clone().unwrap();
+    let mut changes = running.daemon.in_force();
+    changes.mark_unchanged();
+    for _ in 0..5 {
+        running.daemon.read_document().await.unwrap();
+    }
+    assert!(!changes.has_changed().unwrap() && held.mesh.is_none(), "it is read, and told, once");
+
+    let mut client = admin(&running).await;
+    let request = pb::CreateTokenRequest { group: "cart".to_owned(), ..pb::CreateTokenRequest::default() };
+    let refused = client.create_token(request).await.unwrap_err();
+    assert!(refused.message().contains("version 1 is in force, and this ringwayd cannot read it"), "{refused}");
+    let mesh = MESH.replace("trust-domain: mesh", "trust-domain: shop");
+    let plan = pb::PlanRequest { document: mesh.clone(), file: String::new() };
+    let planned = client.plan(plan).await.unwrap().into_inner();
+    assert_eq!((planned.base, planned.base_document.as_str(), planned.affected.len()), (1, text, 2));
+    let seen = pb::ApplyRequest { base: Some(1), ..push(&mesh) };
+    assert_eq!(outcome(&mut client, seen).await, (Outcome::Applied, 2, "version 2 is in force".to_owned()));
+    assert!(running.daemon.in_force().borrow().clone().unwrap().mesh.is_some());
+}
+
 #[tokio::test]
 async fn of_two_operators_at_once_one_is_told() {
     let running = Running::start().await;
@@ -276,6 +306,31 @@ async fn a_push_is_followed_until_all_have_it_or_refuse_it() {
     let leaving = pb::Report { draining: true, ready: false, ..pb::Report::default() };
     proxy.reports.send(leaving).await.unwrap();
     until(&running.daemon, "no endpoint", |daemon| !daemon.snapshots.state().endpoints.contains_key(&at)).await;
+}
+
+/// Nobody knows who has had it.
+#[tokio::test]
+async fn a_push_whose_place_another_one_took_is_not_said_to_be_applied() {
+    let running = Running::start().await;
+    let mut client = admin(&running).await;
+    assert_eq!(outcome(&mut client, push(MESH)).await.0, Outcome::Applied);
+    let mut proxy = Proxy::join(&running).await;
+    proxy.take(false).await;
+    proxy.take(false).await;
+    proxy.report(1, &[]).await;
+    let second = MESH.replace("127.0.0.1:81]", "127.0.0.1:81], balance: random");
+    let mut stream = client.apply(pb::ApplyRequest { wait: true, ..push(&second) }).await.unwrap().into_inner();
+    assert_eq!(within(stream.message()).await.unwrap().unwrap().line, "version 2 is in force");
+    let third = MESH.replace("127.0.0.1:81]", "127.0.0.1:81], balance: round-robin");
+    assert_eq!(outcome(&mut client, push(&third)).await.1, 3);
+    let last = loop {
+        let progress = within(stream.message()).await.unwrap().unwrap();
+        if progress.outcome() != Outcome::Running {
+            break progress;
+        }
+    };
+    let told = (last.outcome(), last.line.as_str());
+    assert_eq!(told, (Outcome::TimedOut, "version 3 took its place before all had version 2"));
 }
 
 #[tokio::test]

@@ -163,3 +163,28 @@ async fn a_client_that_falls_silent_is_cut_off() {
     assert_eq!(begun.elapsed().as_secs(), 60);
     assert!(responses.recv().await.unwrap().is_ok());
 }
+
+/// A proxy that opens one after the other has one in the end, and the memory of one.
+#[tokio::test]
+async fn a_newer_stream_of_a_proxy_ends_the_older() {
+    let daemon = daemon().await;
+    push(&daemon.snapshots, 1, &mesh(&["a"]));
+    let mut client = daemon.client().await;
+    let request = DeltaDiscoveryRequest { type_url: xds::CLUSTER.to_owned(), ..Default::default() };
+    let mut open = async || {
+        let (requests, stream) = mpsc::channel(8);
+        requests.send(request.clone()).await.unwrap();
+        let mut responses = client.delta_aggregated_resources(ReceiverStream::new(stream)).await.unwrap().into_inner();
+        assert!(responses.message().await.unwrap().is_some());
+        (requests, responses)
+    };
+    let (mut first, mut second) = (open().await, open().await);
+    let status = tokio::time::timeout(seconds(10.0), first.1.message()).await.expect("it ends").unwrap_err();
+    assert_eq!(
+        (status.code(), status.message()),
+        (tonic::Code::Aborted, "a newer stream of this proxy took its place")
+    );
+    let stays = tokio::time::timeout(seconds(0.2), second.1.message()).await;
+    assert!(stays.is_err(), "the newer goes on");
+    daemon.until("followed", |progress| progress.is_some_and(|progress| progress.sent == 1)).await;
+}

@@ -124,6 +124,21 @@ fn who_waits_for_long_is_told_with_what_is_missing() {
     assert_eq!(told(&stand), [""; 0]);
 }
 
+/// A whole that is in part garbage: what seems to be missing from it may be the garbage.
+#[test]
+fn what_has_no_name_takes_nothing_away() {
+    let mut stand = Stand::default();
+    stand.take_all("1", WEB);
+    for kind in [Kind::Listener, Kind::Cluster] {
+        let garbage = Any { type_url: kind.type_url().into(), value: vec![0xff; 4] };
+        let refused = stand.take(&Update { complete: true, ..update(kind, "2", vec![garbage]) });
+        assert!(refused.len() == 1 && refused[0].contains("cannot be decoded"), "{refused:?}");
+        assert_eq!((stand.listeners(), stand.services()), (vec!["web=127.0.0.1:8080".to_owned()], vec!["cart"]));
+    }
+    stand.take(&Update { complete: true, ..update(Kind::Listener, "3", vec![]) });
+    assert_eq!(stand.listeners(), [""; 0]);
+}
+
 #[test]
 fn a_refused_resource_is_replaced_by_its_last_good_one_and_the_others_are_taken() {
     let mut stand = Stand::default();
