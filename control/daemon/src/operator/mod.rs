@@ -14,7 +14,7 @@ mod traffic;
 mod tests;
 
 pub(crate) use canary::Slot;
-pub(crate) use endpoints::read_set;
+pub(crate) use endpoints::{Seen, read_set};
 
 use crate::authority::{Operator as Who, Refusal, Role};
 use crate::credentials;
