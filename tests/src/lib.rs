@@ -11,6 +11,7 @@
 #[cfg(feature = "tls")]
 pub mod certificates;
 mod client;
+mod etcd;
 pub mod http;
 mod mesh;
 mod metrics;
@@ -25,6 +26,7 @@ pub mod tls;
 mod wait;
 
 pub use client::Client;
+pub use etcd::Etcd;
 pub use http::{Answer, Head};
 pub use mesh::{Mesh, Said};
 pub use metrics::{Metrics, Sample};

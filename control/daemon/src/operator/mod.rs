@@ -9,15 +9,16 @@ mod endpoints;
 mod judge;
 mod status;
 mod traffic;
+pub(crate) mod trial;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use canary::Slot;
 pub(crate) use endpoints::{Seen, read_set};
 
 use crate::authority::{Operator as Who, Refusal, Role};
 use crate::credentials;
+use crate::peers;
 use crate::state::Daemon;
 use crate::tell;
 use api::pb;
@@ -155,7 +156,16 @@ impl Operator for Service {
         let author = self.who(&request, Role::Write).await?.name;
         let id = request.into_inner().proxy;
         let proxy = self.0.authority.proxy(&id).await?.ok_or_else(|| status::no_proxy(&id))?;
-        let line = match self.0.fleet.drain(&proxy.id, &proxy.group) {
+        let is_here = self.0.fleet.own_member(&id).is_some_and(|member| member.is_connected());
+        let drains = match self.0.store.is_shared() && !is_here {
+            // For the daemon that it is connected to, or will be.
+            true => {
+                peers::drain(&self.0.store, &proxy.id, &proxy.group).await.map_err(Refusal::from)?;
+                self.0.fleet.members().get(id.as_str()).is_some_and(|member| member.is_connected())
+            }
+            false => self.0.fleet.drain(&proxy.id, &proxy.group),
+        };
+        let line = match drains {
             true => format!("proxy `{id}` drains"),
             false => format!("proxy `{id}` is not connected; it drains when it comes again"),
         };

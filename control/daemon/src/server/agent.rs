@@ -119,12 +119,15 @@ async fn attend(
     }
 }
 
-/// Notes which certificate the proxy says that it works with; its fingerprint, where it should be another.
+/// Notes which certificate the proxy says that it works with; what tells it from others, where it should be another.
 async fn wants_renewal(daemon: &Daemon, id: &str, report: Option<&pb::Report>) -> Result<Option<String>, Refusal> {
     let gone = || Refusal::Unknown(format!("the proxy `{id}` was forgotten"));
     let mut proxy = daemon.authority.proxy(id).await?.ok_or_else(gone)?;
     if let Some(own) = report.and_then(|report| report.certificates.iter().find(|one| one.kind == "own")) {
-        daemon.authority.saw_ending(&proxy, own.not_after_ms).await?;
+        if !daemon.authority.saw_ending(&proxy, own.not_after_ms).await? && daemon.store.is_shared() {
+            // It was renewed without its record; the next one is in it.
+            return Ok(daemon.store.cut_off().is_none().then(|| own.not_after_ms.to_string()));
+        }
         proxy = daemon.authority.proxy(id).await?.ok_or_else(gone)?;
     }
     let wants = daemon.authority.wants_renewal(&proxy);
@@ -174,7 +177,7 @@ fn answer(daemon: &Daemon, issued: &Issued, now_ms: u64) -> pb::Issued {
         identity: proxy.identity,
         not_before_ms,
         not_after_ms,
-        daemons: daemon.daemons().to_vec(),
+        daemons: daemon.daemons(),
         clock_ms: now_ms,
     }
 }

@@ -234,7 +234,11 @@ async fn a_push_is_followed_until_all_have_it_or_refuse_it() {
     assert_eq!(within(stream.message()).await.unwrap().unwrap().line, "version 3 is in force");
     assert_eq!(proxy.take(false).await, (Kind::Cluster, 3, vec!["app".to_owned()]));
     until(&running.daemon, "settled", |daemon| {
-        daemon.fleet.member(&proxy.id).and_then(|member| member.resources).is_some_and(|progress| progress.settled == 3)
+        daemon
+            .fleet
+            .own_member(&proxy.id)
+            .and_then(|member| member.resources)
+            .is_some_and(|progress| progress.settled == 3)
     })
     .await;
     let line = within(stream.message()).await.unwrap().unwrap().line;
