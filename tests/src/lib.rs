@@ -32,7 +32,7 @@ pub use mesh::{Mesh, Said};
 pub use metrics::{Metrics, Sample};
 pub use origin::{Conversation, Origin, Seen, answers, describe, respond};
 pub use ports::{black_hole, free_port};
-pub use program::{build, build_control, build_daemon, workspace};
+pub use program::{build, build_bench, build_control, build_daemon, workspace};
 pub use proxy::{Proxy, Run, check, plain, routes};
 pub use stream::{Layer, Met, Stream};
 pub use wait::{eventually, until};

@@ -11,7 +11,9 @@ use crate::snapshot::Snapshots;
 use crate::store::documents::Version;
 use crate::store::{Failure, Store};
 use crate::{files, operator, tell};
+use api::Address;
 use api::mesh::Mesh;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -36,6 +38,8 @@ pub struct Daemon {
     pub(crate) trial: Slot,
     /// Documents are taken one after the other.
     reading: Mutex<()>,
+    /// And so are endpoints that operators set: which are known.
+    endpoints: Mutex<operator::Seen>,
     /// Who has a connection with a certificate.
     pub(crate) connected: Connected,
     settings: Settings,
@@ -114,6 +118,7 @@ impl Daemon {
             trial: Slot::default(),
             connected,
             reading,
+            endpoints: Mutex::default(),
             settings,
             daemons,
             others: std::sync::Mutex::default(),
@@ -216,9 +221,18 @@ impl Daemon {
 
     /// Takes over the endpoints that operators set.
     pub(crate) async fn read_endpoints(&self) -> Result<(), Failure> {
-        let _alone = self.reading.lock().await;
-        self.snapshots.set(operator::read_set(&self.store).await?);
+        let mut seen = self.endpoints.lock().await;
+        self.snapshots.set(operator::read_set(&self.store, &mut seen).await?);
         Ok(())
+    }
+
+    /// An operator has set a service's endpoints, by this revision of the store: all others need not be read for it.
+    pub(crate) async fn endpoints_set(&self, service: &str, revision: u64, list: Vec<Address>) {
+        let mut seen = self.endpoints.lock().await;
+        if seen.get(service).is_none_or(|known| *known < revision) {
+            seen.insert(service.to_owned(), revision);
+            self.snapshots.set(BTreeMap::from([(service.to_owned(), list)]));
+        }
     }
 
     /// Reads the document in force, if it is another than the one that is held.

@@ -14,7 +14,7 @@ pub(crate) mod trial;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use endpoints::read_set;
+pub(crate) use endpoints::{Seen, read_set};
 
 use crate::authority::{Operator as Who, Refusal, Role};
 use crate::collect::Member;

@@ -281,13 +281,18 @@ impl Snapshots {
         }
     }
 
-    /// What operators set for services: all of it.
+    /// What operators set for some services; empty: nothing any more.
     pub fn set(&self, set: BTreeMap<String, Vec<Address>>) {
         let mut inner = self.lock();
-        let before = std::mem::replace(&mut inner.state.set, set);
-        let names = before.keys().chain(inner.state.set.keys());
-        let differs = |name: &&String| before.get(*name) != inner.state.set.get(*name);
-        let changed: BTreeSet<String> = names.filter(differs).cloned().collect();
+        let mut changed = BTreeSet::new();
+        for (service, list) in set {
+            let known = &mut inner.state.set;
+            let same = match list.is_empty() {
+                true => known.remove(&service).is_none(),
+                false => known.insert(service.clone(), list.clone()) == Some(list),
+            };
+            changed.extend((!same).then_some(service));
+        }
         if !changed.is_empty() {
             inner.endpoints_changed(|service| service.is_set() && changed.contains(service.name()));
         }
