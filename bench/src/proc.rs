@@ -67,6 +67,14 @@ pub(crate) fn memory(pids: &[u32]) -> io::Result<Memory> {
     Ok(memory)
 }
 
+/// The most resident memory that these processes ever had, each at its own time, bytes.
+pub(crate) fn peak_rss(pids: &[u32]) -> io::Result<u64> {
+    pids.iter().try_fold(0, |sum, pid| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        Ok(sum + kib_field(&status, "VmHWM:").unwrap_or(0))
+    })
+}
+
 /// A process and all its descendants, the process first.
 pub(crate) fn family(pid: u32) -> Vec<u32> {
     let mut members = vec![pid];

@@ -11,6 +11,7 @@
 #[cfg(feature = "tls")]
 pub mod certificates;
 mod client;
+mod etcd;
 pub mod http;
 mod mesh;
 mod metrics;
@@ -25,12 +26,13 @@ pub mod tls;
 mod wait;
 
 pub use client::Client;
+pub use etcd::Etcd;
 pub use http::{Answer, Head};
 pub use mesh::{Mesh, Said};
 pub use metrics::{Metrics, Sample};
 pub use origin::{Conversation, Origin, Seen, answers, describe, respond};
 pub use ports::{black_hole, free_port};
-pub use program::{build, build_control, build_daemon, workspace};
+pub use program::{build, build_bench, build_control, build_daemon, workspace};
 pub use proxy::{Proxy, Run, check, plain, routes};
 pub use stream::{Layer, Met, Stream};
 pub use wait::{eventually, until};

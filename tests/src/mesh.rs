@@ -1,6 +1,7 @@
 //! `ringwayd` as a process, `ringwayctl` beside it, and proxies that join.
 
 use crate::client::Client;
+use crate::etcd::Etcd;
 use crate::ports::free_port;
 use crate::program::build_control;
 use crate::proxy::{Proxy, Run};
@@ -48,6 +49,33 @@ impl Mesh {
         mesh
     }
 
+    /// Starts a daemon that shares an etcd with others, and waits until it is ready.
+    ///
+    /// # Panics
+    /// It does not become ready.
+    pub fn sharing(etcd: &Etcd) -> Mesh {
+        let folder = TempDir::new().expect("a folder");
+        let file = format!("store: {{ etcd: {{ endpoints: ['{}'] }} }}\nstore-key: store.key\n", etcd.url());
+        fs::write(folder.path().join("ringwayd.yaml"), file).expect("written");
+        fs::write(folder.path().join("store.key"), "5e".repeat(32)).expect("written");
+        let (port, admin) = (free_port(), free_port());
+        let child = spawn(folder.path(), port, admin);
+        let mesh = Mesh { child, folder, port, admin };
+        mesh.wait_until_ready();
+        mesh
+    }
+
+    /// What an admin page answers: its status, and its text.
+    ///
+    /// # Panics
+    /// It does not answer.
+    pub fn page(&self, path: &str) -> (u16, String) {
+        let mut client = Client::to(([127, 0, 0, 1], self.admin).into());
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"));
+        let answer = client.answer();
+        (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
+    }
+
     fn wait_until_ready(&self) {
         let ready = until(Duration::from_secs(20), || {
             let mut client = Client::try_to(([127, 0, 0, 1], self.admin).into()).ok()?;
@@ -70,6 +98,11 @@ impl Mesh {
     /// HOST:PORT.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The daemon's process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Kills the daemon, with no chance to tidy up.
@@ -194,6 +227,10 @@ fn spawn(folder: &Path, port: u16, admin: u16) -> Child {
     let log = fs::OpenOptions::new().create(true).append(true).open(log).expect("a log");
     let mut command = Command::new(build_control().join("ringwayd"));
     command.args(["run", "--address", &format!("127.0.0.1:{port}"), "--admin", &format!("127.0.0.1:{admin}")]);
+    let file = folder.join("ringwayd.yaml");
+    if file.exists() {
+        command.arg("-c").arg(file);
+    }
     command.arg("--data-dir").arg(folder.join("data")).current_dir(folder).env_remove("RINGWAYD_STORE_KEY");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     command.spawn().expect("ringwayd starts")

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// The path of nginx, haproxy, envoy, curl or openssl; none, and a line that says so, when it is not installed.
+/// The path of nginx, haproxy, envoy, etcd, curl or openssl; none, and a line that says so, when it is not installed.
 pub fn find(program: &str, test: &str) -> Option<PathBuf> {
     let found = match program {
         "curl" | "openssl" => Some(PathBuf::from(program)),

@@ -42,6 +42,14 @@ pub fn build_daemon() -> PathBuf {
     build_control().join("ringwayd")
 }
 
+/// The `ringway-bench` program.
+///
+/// # Panics
+/// It does not build.
+pub fn build_bench() -> PathBuf {
+    build_beside_us(&["ringway-bench"]).join("ringway-bench")
+}
+
 /// Builds programs into the folder of the running one.
 fn build_beside_us(programs: &[&str]) -> PathBuf {
     let own = std::env::current_exe().expect("own path");

@@ -24,10 +24,11 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 
+use crate::core::free_address;
 use crate::proc;
 use crate::report::Report;
 use arms::{Addresses, Arm, Programs, Running, Setting};
-use place::{Place, free_address};
+use place::Place;
 use results::{IdleBytes, Results, Row, Table};
 use scenario::{Load, Measure, Scenario};
 use secure::{Certificates, Tls};
@@ -409,18 +410,23 @@ fn parse_counts(text: &str) -> Option<RingCounts> {
 
 /// The kernel, the processor and how its CPUs are shared out.
 fn machine(place: &Place) -> String {
+    let shared =
+        if place.load == place.origin { "load and origin share the other" } else { "load and origin have their own" };
+    format!("{}, proxy on one CPU, {shared}", processor())
+}
+
+/// The processor and the kernel.
+pub(crate) fn processor() -> String {
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
     let cpus = read("/proc/cpuinfo");
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown CPU");
     let model = model.trim_start_matches([' ', '\t', ':']);
     let kernel = read("/proc/sys/kernel/osrelease");
-    let shared =
-        if place.load == place.origin { "load and origin share the other" } else { "load and origin have their own" };
-    format!("{model}, Linux {}, proxy on one CPU, {shared}", kernel.trim())
+    format!("{model}, Linux {}", kernel.trim())
 }
 
 /// `YYYY-MM-DD`, by UTC. `date(1)` knows the calendar.
-fn date(now: SystemTime) -> String {
+pub(crate) fn date(now: SystemTime) -> String {
     let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let output = Command::new("date").args(["-u", "-d", &format!("@{seconds}"), "+%F"]).output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string()).unwrap_or_default()

@@ -1,10 +1,8 @@
 //! Where things run: one CPU for the proxy, the others for load and origin, and the limits that they inherit.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::cgroup::Cgroup;
 use crate::proc;
@@ -48,29 +46,9 @@ impl Place {
     }
 }
 
-/// A loopback address that nobody listens on, below the ephemeral ports, so that no outgoing connection takes it.
-pub(crate) fn free_address() -> io::Result<SocketAddr> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    for _ in 0..8000 {
-        let port = 20_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 8000;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        if TcpListener::bind(address).is_ok() {
-            return Ok(address);
-        }
-    }
-    Err(io::Error::other("no free port between 20000 and 28000"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_differ_and_can_be_bound() {
-        let (a, b) = (free_address().unwrap(), free_address().unwrap());
-        assert_ne!(a, b);
-        TcpListener::bind(a).unwrap();
-    }
 
     #[test]
     fn commands_run_pinned_with_all_descriptors() {

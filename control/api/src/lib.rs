@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 
 mod canonical;
+pub mod envoy;
 mod finding;
 mod keys;
 pub mod mesh;
 mod model;
+mod pause;
 pub mod pb;
 mod process;
 mod read;
@@ -26,6 +28,7 @@ mod tests;
 pub use envoy_types;
 pub use finding::Finding;
 pub use model::*;
+pub use pause::Pauses;
 pub use process::{Process, process};
 pub use prost;
 pub use resources::{Packed, Resources};

@@ -29,6 +29,23 @@ pub struct Settings {
     pub root: Option<Root>,
     /// The file of the key that seals what is secret in the store.
     pub store_key: Option<String>,
+    /// The etcd that several daemons share; absent: a store of its own in `data_dir`.
+    pub etcd: Option<Etcd>,
+}
+
+/// An etcd, and where in it the mesh is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Etcd {
+    /// `http://host:port` or `https://host:port`, all of one kind; at least one.
+    pub endpoints: Vec<String>,
+    /// What all keys begin with, without a `/` at its end.
+    pub prefix: String,
+    /// The file of the roots by which etcd is known, PEM; there exactly where endpoints are `https`.
+    pub ca: Option<String>,
+    /// Files of the daemon's certificate for etcd, and of its key, PEM.
+    pub certificate: Option<(String, String)>,
+    /// The user, and the file of the password.
+    pub user: Option<(String, String)>,
 }
 
 /// The files of a root that somebody brings, PEM.
@@ -57,6 +74,12 @@ pub enum Signer {
 const ROOT: Words =
     Words { what: "`root`", known: &["certificate", "key", "intermediate", "intermediate-key"], later: &[] };
 
+const ETCD: Words = Words {
+    what: "`etcd`",
+    known: &["endpoints", "prefix", "ca", "certificate", "key", "user", "password-file"],
+    later: &[],
+};
+
 const SETTINGS: Words = Words {
     what: "the daemon's file",
     known: &["address", "admin", "data-dir", "names", "advertise", "trust-domain", "store", "store-key", "root"],
@@ -66,6 +89,8 @@ const SETTINGS: Words = Words {
 /// More addresses than a token can carry.
 const MOST_ADVERTISED: usize = 16;
 const MOST_NAMES: usize = 100;
+/// An etcd has seven members at most, as its makers advise.
+const MOST_ENDPOINTS: usize = 16;
 
 /// Reads and checks the daemon's file. `file` is only the name that findings carry, and the place that relative paths
 /// start from; nothing is opened.
@@ -88,7 +113,7 @@ pub fn load(text: &str, file: &str) -> Result<Settings, Vec<Finding>> {
 
 fn settings(root: &Node, file: &str, findings: &mut Findings) -> Option<Settings> {
     let keys = Keys::open(root, &SETTINGS, findings)?;
-    keys.read("store", findings, store);
+    let etcd = keys.read("store", findings, |n, f| store(n, file, f)).flatten();
     let settings = Settings {
         address: keys.read("address", findings, |n, f| socket(n, file, f)),
         admin: keys.read("admin", findings, |n, f| socket(n, file, f)),
@@ -98,6 +123,7 @@ fn settings(root: &Node, file: &str, findings: &mut Findings) -> Option<Settings
         trust_domain: keys.read("trust-domain", findings, trust_domain),
         root: keys.read("root", findings, |n, f| root_of(n, file, f)),
         store_key: keys.read("store-key", findings, |n, f| values::file_path(n, file, f)),
+        etcd,
     };
     if let (Some(at), true) = (keys.at("admin"), settings.admin.is_some() && settings.admin == settings.address) {
         findings.add(at, "`admin` has the address of `address`; it needs its own");
@@ -105,16 +131,85 @@ fn settings(root: &Node, file: &str, findings: &mut Findings) -> Option<Settings
     Some(settings)
 }
 
-/// `redb`, which is what it is without a word.
-fn store(node: &Node, findings: &mut Findings) -> Option<()> {
-    if let Value::Map(entries) = &node.value {
-        let etcd = entries.iter().find(|entry| entry.key == "etcd");
-        let at = etcd.map_or(node.at, |entry| entry.at);
-        let message = if etcd.is_some() { "`etcd` is not supported yet; write" } else { "`store` is no map; write" };
-        findings.add(at, format!("{message} `redb`, or leave `store` out"));
-        return None;
+/// `redb`, which is what it is without a word, or `{ etcd: { ... } }`.
+fn store(node: &Node, file: &str, findings: &mut Findings) -> Option<Option<Etcd>> {
+    let Value::Map(_) = &node.value else {
+        if matches!(&node.value, Value::Scalar { text, .. } if text == "etcd") {
+            findings
+                .add(node.at, "`etcd` needs to know where it is: `{ etcd: { endpoints: [\"http://host:2379\"] } }`");
+            return None;
+        }
+        return keys::word(node, &[("redb", ())], &[], findings).map(|()| None);
+    };
+    let keys = Keys::open(node, &Words { what: "`store`", known: &["etcd"], later: &[] }, findings)?;
+    keys.need(&["etcd"], "`store`, as a map,", findings);
+    keys.read("etcd", findings, |n, f| etcd_of(n, file, f)).map(Some)
+}
+
+fn etcd_of(node: &Node, file: &str, findings: &mut Findings) -> Option<Etcd> {
+    let keys = Keys::open(node, &ETCD, findings)?;
+    keys.need(&["endpoints"], "`etcd`", findings);
+    let endpoints = keys.read("endpoints", findings, endpoints)?;
+    let prefix = keys.read("prefix", findings, prefix);
+    let mut path = |key: &str| keys.read(key, findings, |n, f| values::file_path(n, file, f));
+    let (ca, certificate, key, password) = (path("ca"), path("certificate"), path("key"), path("password-file"));
+    let user = keys.read("user", findings, |n, f| values::text(n, f).map(str::to_owned));
+    if endpoints.iter().all(|one| one.starts_with("https://")) {
+        keys.need(&["ca"], "`etcd` at `https://`", findings);
+    } else {
+        let why = "needs endpoints with `https://`; with `http://` nothing is encrypted";
+        keys.refuse(&["ca", "certificate", "key"], why, findings);
     }
-    keys::word(node, &[("redb", ())], &["etcd"], findings)
+    for (one, other) in
+        [("certificate", "key"), ("key", "certificate"), ("user", "password-file"), ("password-file", "user")]
+    {
+        if keys.at(one).is_some() {
+            keys.need(&[other], &format!("`etcd` with `{one}`"), findings);
+        }
+    }
+    let prefix = prefix.unwrap_or_else(|| "/ringway".to_owned());
+    Some(Etcd { endpoints, prefix, ca, certificate: certificate.zip(key), user: user.zip(password) })
+}
+
+fn endpoints(node: &Node, findings: &mut Findings) -> Option<Vec<String>> {
+    let items = keys::some_items(node, "`endpoints`", MOST_ENDPOINTS, findings);
+    let mut list: Vec<String> = Vec::new();
+    for item in items {
+        let Some(text) = values::text(item, findings) else { continue };
+        let scheme = ["http://", "https://"].into_iter().find(|scheme| text.starts_with(scheme));
+        let place = scheme.and_then(|scheme| text[scheme.len()..].trim_end_matches('/').rsplit_once(':'));
+        let is_place =
+            place.is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok_and(|port| port > 0));
+        let (Some(scheme), true) = (scheme, is_place) else {
+            let form = "an endpoint of etcd is `http://host:port` or `https://host:port`";
+            findings.add(item.at, format!("{form}, not {}", quoted(text)));
+            continue;
+        };
+        if list.first().is_some_and(|first| !first.starts_with(scheme)) {
+            findings.add(item.at, "some endpoints are `http://`, others `https://`; all are one or the other");
+        }
+        list.push(text.trim_end_matches('/').to_owned());
+    }
+    (!list.is_empty()).then_some(list)
+}
+
+fn is_host(host: &str) -> bool {
+    let six = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    six.is_some_and(|six| six.parse::<std::net::Ipv6Addr>().is_ok())
+        || host.parse::<std::net::Ipv4Addr>().is_ok()
+        || values::is_dns_name(host)
+}
+
+/// What keys begin with: others may have theirs in the same etcd.
+fn prefix(node: &Node, findings: &mut Findings) -> Option<String> {
+    let text = values::text(node, findings)?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || "/-_.".contains(c);
+    if text.len() <= 128 && text.starts_with('/') && !text.ends_with('/') && text.chars().all(fits) {
+        return Some(text.to_owned());
+    }
+    let form = "a prefix begins with `/`, ends without one, and has up to 128 letters, digits, `/`, `-`, `_` or `.`";
+    findings.add(node.at, format!("{form}, not {}", quoted(text)));
+    None
 }
 
 /// `root`: with its key, or with an intermediate and that one's key.
@@ -233,8 +328,40 @@ mod tests {
             trust_domain: Some("shop".to_owned()),
             root: Some(Root { certificate: "/etc/ca.pem".to_owned(), signer: Signer::Key("/run/ca.key".to_owned()) }),
             store_key: Some("/run/key".to_owned()),
+            etcd: None,
         };
         assert_eq!(settings, wanted);
+    }
+
+    #[test]
+    fn several_daemons_share_an_etcd() {
+        let short = "store: { etcd: { endpoints: [ 'http://127.0.0.1:2379/' ] } }";
+        let wanted = Etcd {
+            endpoints: vec!["http://127.0.0.1:2379".to_owned()],
+            prefix: "/ringway".to_owned(),
+            ca: None,
+            certificate: None,
+            user: None,
+        };
+        assert_eq!(load(short, "f").unwrap().etcd, Some(wanted));
+        let long = "store: { etcd: { endpoints: [ 'https://[::1]:2379', 'https://etcd-2:2379' ], prefix: /mesh/a, ca: ca.pem, \
+            certificate: me.pem, key: me.key, user: ringway, password-file: /run/password } }";
+        let wanted = Etcd {
+            endpoints: vec!["https://[::1]:2379".to_owned(), "https://etcd-2:2379".to_owned()],
+            prefix: "/mesh/a".to_owned(),
+            ca: Some("/etc/ca.pem".to_owned()),
+            certificate: Some(("/etc/me.pem".to_owned(), "/etc/me.key".to_owned())),
+            user: Some(("ringway".to_owned(), "/run/password".to_owned())),
+        };
+        assert_eq!(load(long, "/etc/ringwayd.yaml").unwrap().etcd, Some(wanted));
+    }
+
+    #[test]
+    fn the_file_for_several_daemons_in_deploy_is_good() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/ringwayd-etcd.yaml");
+        let settings = load(&std::fs::read_to_string(path).unwrap(), path).unwrap();
+        assert_eq!(settings.etcd.unwrap().endpoints.len(), 3);
+        assert!(settings.store_key.is_some());
     }
 
     #[test]
@@ -255,8 +382,26 @@ mod tests {
             ("names: [ 'a:1' ]", "f:1:10: a name is a host name or an IP address, without a port, not `a:1`"),
             ("advertise: [ '0.0.0.0:1' ]", "f:1:14: proxies cannot reach 0.0.0.0"),
             ("trust-domain: spiffe://x", "f:1:15: a trust domain is"),
-            ("store: { etcd: {} }", "f:1:10: `etcd` is not supported yet; write `redb`"),
-            ("store: etcd", "f:1:8: `etcd` is not supported yet; write `redb`"),
+            ("store: { etcd: {} }", "f:1:16: `etcd` needs `endpoints`"),
+            ("store: etcd", "f:1:8: `etcd` needs to know where it is: `{ etcd: { endpoints: "),
+            ("store: {}", "f:1:8: `store`, as a map, needs `etcd`"),
+            ("store: { etcd: { endpoints: [ 'e:1' ] } }", "f:1:31: an endpoint of etcd is `http://host:port`"),
+            ("store: { etcd: { endpoints: [ 'http://e:0' ] } }", "f:1:31: an endpoint of etcd is"),
+            (
+                "store: { etcd: { endpoints: [ 'http://e:1', 'https://e:1' ] } }",
+                "f:1:45: some endpoints are `http://`, others `https://`",
+            ),
+            ("store: { etcd: { endpoints: [ 'https://e:1' ] } }", "f:1:16: `etcd` at `https://` needs `ca`"),
+            ("store: { etcd: { endpoints: [ 'http://e:1' ], ca: c } }", "f:1:47: `ca` needs endpoints with `https://`"),
+            (
+                "store: { etcd: { endpoints: [ 'https://e:1' ], ca: c, key: k } }",
+                "f:1:16: `etcd` with `key` needs `certificate`",
+            ),
+            (
+                "store: { etcd: { endpoints: [ 'http://e:1' ], user: u } }",
+                "f:1:16: `etcd` with `user` needs `password-file`",
+            ),
+            ("store: { etcd: { endpoints: [ 'http://e:1' ], prefix: x } }", "f:1:55: a prefix begins with `/`"),
             ("store: mysql", "f:1:8: `mysql` is not known here; write `redb`"),
             ("root: offline", "f:1:7: `root` is a map with the keys"),
             ("root: { key: k }", "f:1:7: `root` needs `certificate`"),

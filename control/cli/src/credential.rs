@@ -159,8 +159,11 @@ fn usual() -> Vec<PathBuf> {
 }
 
 /// A request for a certificate. The daemon writes the names.
-fn request(key: &[u8]) -> Result<Vec<u8>, Failure> {
-    let broken = |error: &dyn std::fmt::Display| Failure::refused(format!("the operator's key is of no use: {error}"));
+///
+/// # Errors
+/// The key is none.
+pub(crate) fn request(key: &[u8]) -> Result<Vec<u8>, Failure> {
+    let broken = |error: &dyn std::fmt::Display| Failure::refused(format!("the key is of no use: {error}"));
     let text = std::str::from_utf8(key).map_err(|error| broken(&error))?;
     let key = KeyPair::from_pem(text).map_err(|error| broken(&error))?;
     let mut request = CertificateParams::default();
@@ -169,8 +172,11 @@ fn request(key: &[u8]) -> Result<Vec<u8>, Failure> {
 }
 
 /// Each file whole or not at all, for its owner alone; in this order.
-fn keep(folder: &Path, files: &[(&str, &[u8])]) -> Result<(), Failure> {
-    let cannot = |error| Failure::refused(format!("cannot write the credential in {}: {error}", folder.display()));
+///
+/// # Errors
+/// One cannot be written.
+pub(crate) fn keep(folder: &Path, files: &[(&str, &[u8])]) -> Result<(), Failure> {
+    let cannot = |error| Failure::refused(format!("cannot write in {}: {error}", folder.display()));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
     for (name, bytes) in files {
         let new = folder.join(format!("{name}.new"));

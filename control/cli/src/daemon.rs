@@ -4,6 +4,7 @@
 use crate::credential::Credential;
 use crate::exit::{Exit, Failure};
 use crate::show;
+use api::pb::agent_client::AgentClient;
 use api::pb::operator_client::OperatorClient;
 use std::error::Error;
 use std::time::Duration;
@@ -67,7 +68,35 @@ async fn open(credential: &Credential, address: &str) -> Result<OperatorClient<C
     let roots = wire::tls::root_keys(&credential.roots);
     let roots = roots.map_err(|why| Failure::refused(format!("the credential's ca.pem {why}")))?;
     let identity = Identity::from_pem(&credential.chain, &credential.key);
-    let tls = ClientTlsConfig::new().timeout(CONNECT).identity(identity);
+    let channel = channel(address, roots, Some(identity)).await?;
+    Ok(OperatorClient::new(channel).max_decoding_message_size(MOST_BYTES))
+}
+
+/// What proxies ask for, at the first daemon that answers; it proves to be one by these keys of roots.
+///
+/// # Errors
+/// None does: what the last one said.
+pub(crate) async fn open_agent(
+    addresses: impl Iterator<Item = &String>,
+    roots: Vec<[u8; 32]>,
+    identity: Option<Identity>,
+) -> Result<AgentClient<Channel>, Failure> {
+    let mut last = Failure::new(Exit::Unreached, "no daemon's address is known; give `--daemon HOST:PORT`");
+    for address in addresses {
+        match channel(address, roots.clone(), identity.clone()).await {
+            Ok(channel) => return Ok(AgentClient::new(channel)),
+            Err(failure) => last = failure,
+        }
+    }
+    Err(last)
+}
+
+async fn channel(address: &str, roots: Vec<[u8; 32]>, identity: Option<Identity>) -> Result<Channel, Failure> {
+    let tls = ClientTlsConfig::new().timeout(CONNECT);
+    let tls = match identity {
+        Some(identity) => tls.identity(identity),
+        None => tls,
+    };
     let unreached = |error: &tonic::transport::Error| {
         let why = reasons(error);
         let message = format!("no daemon at {address}: {why}; is `ringwayd` running, and is this its address?");
@@ -82,8 +111,7 @@ async fn open(credential: &Credential, address: &str) -> Result<OperatorClient<C
         .tcp_nodelay(true)
         .tls_config_with_verifier(tls, wire::tls::pinned(roots, DAEMON_PATH))
         .map_err(|error| unreached(&error))?;
-    let channel = endpoint.connect().await.map_err(|error| unreached(&error))?;
-    Ok(OperatorClient::new(channel).max_decoding_message_size(MOST_BYTES))
+    endpoint.connect().await.map_err(|error| unreached(&error))
 }
 
 /// What a call was refused with.

@@ -9,7 +9,7 @@ pub(crate) enum Exit {
     Done = 0,
     /// Not done, and nothing has changed.
     Refused = 1,
-    /// `plan` and `diff`: there are changes.
+    /// `plan` and `diff`: there are changes; `check --for`: something would be otherwise.
     Changes = 2,
     /// No daemon answers, or none that is proven to be one.
     Unreached = 3,
@@ -24,7 +24,7 @@ pub(crate) const EXITS: &str = "\
 Exit codes:
    0  done, or nothing to do
    1  not done, and nothing has changed: findings in a document, a refusal, something that is not there
-   2  `plan`, `diff`: there are changes
+   2  `plan`, `diff`: there are changes; `check --for`: something would be otherwise
    3  no daemon answers, or none that proves to be one
    4  in force, but some proxies refuse it or have not taken it yet; a change of roots waits for somebody
   64  the command line is wrong";

@@ -5,6 +5,7 @@
 //! | `verbs` | one file a verb |
 //! | `credential` | who the operator is, from files, and their renewal |
 //! | `daemon` | the connection, and what a daemon's refusals mean |
+//! | `envoy` | the folder of an Envoy that is a proxy of the mesh |
 //! | `progress` | what a push or a change of roots tells while it goes on |
 //! | `show` | tables, times, colours, JSON |
 //! | `exit` | exit codes |
@@ -12,6 +13,7 @@
 
 mod credential;
 mod daemon;
+mod envoy;
 mod exit;
 mod progress;
 mod show;

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 const INDEX: &str = "ringwayd's admin pages\n\
-    GET  /ready    200 when the store can be read and proxies are answered\n\
+    GET  /ready    200 when the store can be read, etcd is there and proxies are answered\n\
     GET  /metrics  counters, as OpenMetrics text\n";
 
 /// Answers at this address from now on; the one that was bound.
@@ -38,6 +38,9 @@ pub(crate) async fn start(address: SocketAddr, daemon: Arc<Daemon>) -> Result<(S
 }
 
 async fn ready(State(daemon): State<Arc<Daemon>>) -> (StatusCode, String) {
+    if let Some(away) = daemon.store.cut_off() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{away}\n"));
+    }
     match daemon.store.head().await {
         Ok(_) => (StatusCode::OK, "ready\n".to_owned()),
         Err(failure) => (StatusCode::SERVICE_UNAVAILABLE, format!("{failure}\n")),

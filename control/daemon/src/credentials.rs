@@ -28,7 +28,7 @@ pub async fn create_token(daemon: &Daemon, request: Request<pb::CreateTokenReque
     let author = daemon.caller(&request).await?.operator(Role::Admin)?.name;
     let pb::CreateTokenRequest { group, uses, ttl_s } = request.into_inner();
     let identity = identity_of(daemon, &group)?;
-    let daemons = daemon.daemons().to_vec();
+    let daemons = daemon.daemons();
     let new = NewToken { group, identity, uses, ttl_s, author, daemons };
     let (info, token) = daemon.authority.create_token(new, now_ms()).await?;
     tell::tell(format_args!("operator `{}` made token `{}` for group `{}`", info.author, info.id, info.group));

@@ -9,6 +9,7 @@
 //! | `authority` | who may be whom: roots, leaves, tokens, proxies, operators, edge certificates |
 //! | `operator` | what operators ask for and do: pushes, history, status, endpoints |
 //! | `credentials` | what operators ask for about certificates |
+//! | `peers` | the daemons that share a store, and what each knows |
 //! | `files` | files that only the daemon reads |
 //! | `settings` | the daemon's file and command line |
 //! | `admin` | `/ready` and `/metrics` |
@@ -27,6 +28,7 @@ mod encode;
 mod files;
 mod metrics;
 mod operator;
+mod peers;
 mod run;
 mod server;
 mod settings;

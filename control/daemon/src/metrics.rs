@@ -24,6 +24,8 @@ pub(crate) struct Metrics {
     pub(crate) swept: Counter,
     connections: Gauge,
     version: Gauge,
+    daemons: Gauge,
+    store_reachable: Gauge,
     root_not_after: Gauge,
     issuing_not_after: Gauge,
 }
@@ -56,6 +58,8 @@ impl Metrics {
         };
         let connections = gauge("connections", None, "Connections of proxies and operators that showed a certificate");
         let version = gauge("version", None, "The version in force; 0 before the first");
+        let daemons = gauge("daemons", None, "Daemons that share the store, this one among them");
+        let store_reachable = gauge("store_reachable", None, "1, or 0 while this daemon is cut off from etcd");
         let root_not_after = gauge("root_not_after", Some(Unit::Seconds), "When the first root expires, since 1970");
         let issuing_not_after =
             gauge("issuing_not_after", Some(Unit::Seconds), "When what issues certificates expires, since 1970");
@@ -70,6 +74,8 @@ impl Metrics {
             swept,
             connections,
             version,
+            daemons,
+            store_reachable,
             root_not_after,
             issuing_not_after,
         }
@@ -80,6 +86,8 @@ impl Metrics {
         self.connections.set(i64::try_from(daemon.connected.count()).unwrap_or(i64::MAX));
         let version = daemon.in_force().borrow().as_ref().map_or(0, |now| now.version.number);
         self.version.set(i64::try_from(version).unwrap_or(i64::MAX));
+        self.daemons.set(i64::try_from(daemon.others().len() + 1).unwrap_or(i64::MAX));
+        self.store_reachable.set(i64::from(daemon.store.cut_off().is_none()));
         let seconds = |ms: u64| i64::try_from(ms / 1000).unwrap_or(i64::MAX);
         self.root_not_after.set(seconds(daemon.authority.root_not_after_ms()));
         self.issuing_not_after.set(seconds(daemon.authority.issuing_not_after_ms()));
@@ -146,5 +154,11 @@ mod tests {
             assert!(text.contains(&format!("\n{key}:")) || text.starts_with(&format!("{key}:")), "{key}");
         }
         assert!(unknown.contains("`store-key`"), "{unknown}");
+        // And the one for several daemons.
+        let (_, block) = page.split_once("```yaml\nstore:\n").unwrap();
+        let (text, _) = block.split_once("```").unwrap();
+        let settings = api::settings::load(&format!("store:\n{text}"), "DAEMON.md").unwrap();
+        let etcd = settings.etcd.unwrap();
+        assert!(etcd.ca.is_some() && etcd.certificate.is_some() && etcd.user.is_some());
     }
 }

@@ -57,6 +57,7 @@ async fn serve(settings: Settings) -> Result<(), String> {
     let stopped = async move {
         let _ = ending.changed().await;
     };
+    let store = daemon.store.clone();
     let server = tokio::spawn(server::serve(daemon, listener, config, stopped));
     tokio::pin!(server);
     tokio::select! {
@@ -66,6 +67,7 @@ async fn serve(settings: Settings) -> Result<(), String> {
     }
     end.send_replace(true);
     let _ = tokio::time::timeout(END, server).await;
+    let _ = tokio::time::timeout(END, store.leave()).await;
     Ok(())
 }
 

@@ -28,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) trust_domain: Option<String>,
     pub(crate) store_key: Option<PathBuf>,
     pub(crate) root: Option<RootFiles>,
+    pub(crate) etcd: Option<api::settings::Etcd>,
 }
 
 impl Settings {
@@ -36,7 +37,7 @@ impl Settings {
     /// # Errors
     /// It was told what is wrong.
     pub(crate) fn read(file: Option<&Path>, given: &Given) -> Result<Settings, ()> {
-        let api::settings::Settings { address, admin, data_dir, names, advertise, trust_domain, root, store_key } =
+        let api::settings::Settings { address, admin, data_dir, names, advertise, trust_domain, root, store_key, etcd } =
             file.map_or(Ok(api::settings::Settings::default()), read)?;
         let data_dir = given.data_dir.clone().or(data_dir.map(PathBuf::from));
         Ok(Settings {
@@ -48,6 +49,7 @@ impl Settings {
             trust_domain,
             store_key: store_key.map(PathBuf::from),
             root: root.map(files),
+            etcd,
         })
     }
 
@@ -93,7 +95,7 @@ pub(crate) fn read(file: &Path) -> Result<api::settings::Settings, ()> {
     api::settings::load(&text, &name).map_err(|findings| tell::tell_findings(&findings))
 }
 
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "localhost".to_owned() } else { name.to_ascii_lowercase() }

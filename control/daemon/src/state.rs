@@ -3,16 +3,19 @@
 use crate::authority::{Authority, Caller, Peer, Refusal, Source, VARIABLE};
 use crate::collect::{Fleet, Places};
 use crate::metrics::Metrics;
-use crate::operator::Slot;
+use crate::operator::trial::{self, Slot};
+use crate::peers::{self, Sharer};
 use crate::server::connected::Connected;
 use crate::settings::Settings;
 use crate::snapshot::Snapshots;
 use crate::store::documents::Version;
 use crate::store::{Failure, Store};
 use crate::{files, operator, tell};
+use api::Address;
 use api::mesh::Mesh;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{Mutex, watch};
 use zeroize::Zeroizing;
@@ -32,14 +35,18 @@ pub struct Daemon {
     /// Lines about those who may not join.
     pub(crate) refused_joins: tell::Rated,
     /// The push that is on trial.
-    pub(crate) trial: Arc<Slot>,
+    pub(crate) trial: Slot,
     /// Documents are taken one after the other.
     reading: Mutex<()>,
+    /// And so are endpoints that operators set: which are known.
+    endpoints: Mutex<operator::Seen>,
     /// Who has a connection with a certificate.
     pub(crate) connected: Connected,
     settings: Settings,
-    /// Where proxies find daemons.
+    /// Where proxies find this daemon.
     daemons: Vec<String>,
+    /// The other daemons that share the store.
+    others: std::sync::Mutex<Vec<Sharer>>,
     in_force: watch::Sender<Option<Arc<InForce>>>,
 }
 
@@ -77,7 +84,12 @@ impl Daemon {
     /// In words: the store is another process's, the key is not the one that sealed it, the disk is full.
     pub(crate) async fn open(settings: Settings, bound: SocketAddr) -> Result<Arc<Daemon>, String> {
         files::make_folder(&settings.data_dir)?;
-        let store = Store::open(&settings.data_dir).map_err(|failure| failure.to_string())?;
+        let store = match settings.etcd.clone() {
+            Some(etcd) => Store::share(etcd).await,
+            None => Store::open(&settings.data_dir),
+        };
+        let store = store.map_err(|failure| failure.to_string())?;
+        trial::forget(&store).await.map_err(|failure| failure.to_string())?;
         let source = Source {
             file: settings.store_key.clone(),
             variable: std::env::var(VARIABLE).ok().map(Zeroizing::new),
@@ -103,15 +115,22 @@ impl Daemon {
             fleet,
             metrics,
             refused_joins: tell::Rated::default(),
-            trial: Arc::default(),
+            trial: Slot::default(),
             connected,
             reading,
+            endpoints: Mutex::default(),
             settings,
             daemons,
+            others: std::sync::Mutex::default(),
             in_force,
         };
         let daemon = Arc::new(daemon);
         tokio::spawn(daemon.fleet.telemetry().clone().sample());
+        tokio::spawn(trial::attend(daemon.clone()));
+        if daemon.store.is_shared() {
+            tokio::spawn(peers::keep(daemon.clone()));
+            tokio::spawn(peers::hear_of_the_gone(daemon.clone()));
+        }
         daemon.read_trust().await.map_err(|refusal| refusal.to_string())?.iter().for_each(tell::tell);
         daemon.read_endpoints().await.map_err(|failure| failure.to_string())?;
         daemon.read_document().await.err().iter().for_each(tell::tell);
@@ -124,9 +143,37 @@ impl Daemon {
         self.in_force.subscribe()
     }
 
-    /// `host:port` where proxies find daemons.
-    pub fn daemons(&self) -> &[String] {
-        &self.daemons
+    /// `host:port` where proxies find daemons, this one's first.
+    pub fn daemons(&self) -> Vec<String> {
+        /// As many as `advertise` may have.
+        const MOST: usize = 16;
+        let mut list = self.daemons.clone();
+        for address in self.others().into_iter().flat_map(|peer| peer.addresses) {
+            if list.len() < MOST && !list.contains(&address) {
+                list.push(address);
+            }
+        }
+        list
+    }
+
+    /// The other daemons that share the store.
+    pub(crate) fn others(&self) -> Vec<Sharer> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_others(&self, others: Vec<Sharer>) {
+        *self.others.lock().unwrap_or_else(PoisonError::into_inner) = others;
+    }
+
+    /// What this daemon says to those that share its store.
+    pub(crate) fn as_sharer(&self) -> Sharer {
+        let connected = self.fleet.own_members().values().filter(|member| member.is_connected()).count();
+        Sharer {
+            name: crate::settings::host_name(),
+            addresses: self.daemons.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            proxies: u32::try_from(connected).unwrap_or(u32::MAX),
+        }
     }
 
     /// The trust domain of identities: the document's, or the settings', or `mesh`.
@@ -151,7 +198,8 @@ impl Daemon {
 
     pub(crate) async fn keep_local_operator(&self) -> Result<(), Refusal> {
         let folder = self.settings.data_dir.join("operator");
-        let (daemon, trust_domain) = (self.daemons.first().cloned().unwrap_or_default(), self.trust_domain());
+        let daemon = self.daemons.first().cloned().unwrap_or_default();
+        let trust_domain = self.trust_domain();
         self.authority.keep_local_operator(&folder, &daemon, &trust_domain, now_ms()).await
     }
 
@@ -173,9 +221,18 @@ impl Daemon {
 
     /// Takes over the endpoints that operators set.
     pub(crate) async fn read_endpoints(&self) -> Result<(), Failure> {
-        let _alone = self.reading.lock().await;
-        self.snapshots.set(operator::read_set(&self.store).await?);
+        let mut seen = self.endpoints.lock().await;
+        self.snapshots.set(operator::read_set(&self.store, &mut seen).await?);
         Ok(())
+    }
+
+    /// An operator has set a service's endpoints, by this revision of the store: all others need not be read for it.
+    pub(crate) async fn endpoints_set(&self, service: &str, revision: u64, list: Vec<Address>) {
+        let mut seen = self.endpoints.lock().await;
+        if seen.get(service).is_none_or(|known| *known < revision) {
+            seen.insert(service.to_owned(), revision);
+            self.snapshots.set(BTreeMap::from([(service.to_owned(), list)]));
+        }
     }
 
     /// Reads the document in force, if it is another than the one that is held.

@@ -425,9 +425,17 @@ impl Agent {
 
     /// Hands a plan, whose sockets are bound, to all cores.
     fn use_plan(&mut self, plan: Arc<Plan>) {
-        let series = self.state.series().of(&plan.series, plan.generation);
-        let rules = self.state.rules().of(&plan.rules, plan.generation);
-        let counts = std::mem::replace(&mut self.counts, Counts { series, rules });
+        let is_of =
+            |counts: &Counts| counts.series.len() == plan.series.len() && counts.rules.len() == plan.rules.len();
+        let same = Arc::ptr_eq(&plan.series, &self.plan.series) && Arc::ptr_eq(&plan.rules, &self.plan.rules);
+        let counts = match same && is_of(&self.counts) {
+            true => self.counts.clone(),
+            false => Counts {
+                series: self.state.series().of(&plan.series, plan.generation),
+                rules: self.state.rules().of(&plan.rules, plan.generation),
+            },
+        };
+        let counts = std::mem::replace(&mut self.counts, counts);
         let before = (std::mem::replace(&mut self.plan, plan.clone()), counts);
         self.old.push(before);
         drop(self.state.show(plan));

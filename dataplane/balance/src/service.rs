@@ -113,6 +113,18 @@ impl Service {
         Service::with(name.into(), endpoints, algorithm, limits, budget, turn)
     }
 
+    /// Whether a plan that wants these endpoints, this algorithm and these limits can go on with this very service. An
+    /// address that is named twice is said to be another service.
+    pub fn is(&self, endpoints: &[(Address, u32)], algorithm: Algorithm, limits: &Limits) -> bool {
+        let same = |(member, (address, weight)): (&Member, &(Address, u32))| {
+            member.weight == *weight && member.endpoint.address() == address
+        };
+        self.algorithm == algorithm
+            && self.limits == *limits
+            && self.members.len() == endpoints.len()
+            && self.members.iter().zip(endpoints).all(same)
+    }
+
     fn with(
         name: Box<str>,
         endpoints: Vec<(Arc<Endpoint>, u32)>,

@@ -57,7 +57,7 @@ pub(crate) struct Current {
     pub(crate) plan: Arc<Plan>,
     pub(crate) series: Arc<[Arc<Series>]>,
     rules: Arc<[Arc<RuleCounts>]>,
-    pub(crate) services: Vec<Upstreams>,
+    pub(crate) services: Vec<Rc<Upstreams>>,
 }
 
 /// A connection from a client on which nothing happens: it holds no task and no buffer.
@@ -232,7 +232,7 @@ impl Core {
         if order.cut {
             self.cut.set(true);
             ring::break_all();
-            current.services.iter().for_each(upstream::Upstreams::wake_first);
+            current.services.iter().for_each(|service| service.wake_first());
             upstream::wake_old_lines(self);
         }
         self.counters.generation.sub(self.counters.generation.value());

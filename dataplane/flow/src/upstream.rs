@@ -12,8 +12,8 @@ use balance::{Budget, Endpoint, InFlight, Outcome, Permit};
 use plan::{Forward, Plan, ProxyVersion, ServiceId};
 use ring::host::Address;
 use ring::{Buf, Error, Message, OutBuf, Socket, TaskId};
-use std::cell::{Cell, RefCell};
-use std::collections::{HashSet, VecDeque};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,8 +32,11 @@ pub(crate) struct Upstreams {
     connect_timeout_ns: u64,
     tls: Option<wire::tls::Client>,
     proxy_protocol: Option<ProxyVersion>,
-    pools: Vec<Rc<Pool>>,
+    /// By endpoint. Made when the first request is sent to the service: of ten thousand services a core sends to few.
+    pools: OnceCell<Vec<Rc<Pool>>>,
     line: Line,
+    /// The newest plan does not have it as it is here.
+    retired: Cell<bool>,
 }
 
 /// The tasks of a core that wait for a connection to a service, first come first served.
@@ -122,51 +125,48 @@ pub(crate) struct Tried {
     attempts: u8,
 }
 
-/// What the services of a plan are on this core: pools and lines go on where endpoint and service do.
-pub(crate) fn carry(before: Option<&Current>, plan: &Plan) -> Vec<Upstreams> {
-    let old = |name: &str| {
-        before.and_then(|before| before.services.iter().find(|upstreams| upstreams.service.name() == name))
+/// What the services of a plan are on this core: those that are as they were go on, of others pools and lines where endpoint
+/// and service do. A core does nothing else meanwhile, so that what has not changed may cost next to nothing.
+pub(crate) fn carry(before: Option<&Current>, plan: &Plan) -> Vec<Rc<Upstreams>> {
+    let before = before.map_or(&[][..], |before| &before.services);
+    // Most plans have the services of the one before, in its order.
+    let by_name: OnceCell<HashMap<&str, &Rc<Upstreams>>> = OnceCell::new();
+    let find = |at: usize, name: &str| match before.get(at).filter(|old| old.service.name() == name) {
+        Some(old) => Some(old),
+        None => by_name.get_or_init(|| before.iter().map(|old| (old.service.name(), old)).collect()).get(name).copied(),
     };
-    plan.services
-        .iter()
-        .map(|service| {
-            // What was connected to when other ends were trusted is not gone on with.
-            let old = old(&service.name).filter(|old| {
-                let who = |tls: &Option<wire::tls::Client>| tls.as_ref().map(wire::tls::Client::peer_digest);
-                who(&old.tls) == who(&service.tls) && old.proxy_protocol == service.proxy_protocol
-            });
-            let pool = |endpoint: &Arc<Endpoint>| {
-                let kept = old.and_then(|old| old.pools.iter().find(|pool| Arc::ptr_eq(&pool.endpoint, endpoint)));
-                kept.cloned().unwrap_or_else(|| Rc::new(Pool::new(endpoint)))
-            };
-            Upstreams {
-                pools: service.balance.endpoints().map(|(endpoint, _)| pool(endpoint)).collect(),
-                line: old.map(|old| old.line.clone()).unwrap_or_default(),
-                budget: Rc::new(service.balance.budget().clone()),
-                connect_timeout_ns: service.connect_timeout_ns,
-                tls: service.tls.clone(),
-                proxy_protocol: service.proxy_protocol,
-                service: service.balance.clone(),
-            }
-        })
-        .collect()
+    let carried = |(at, service): (usize, &plan::Service)| match find(at, &service.name) {
+        Some(old) if old.is(service) => old.clone(),
+        old => Rc::new(Upstreams::new(service, old.map(|old| &**old))),
+    };
+    plan.services.iter().enumerate().map(carried).collect()
 }
 
 /// Lets go of what the new plan does not have: idle connections of endpoints that are gone count no longer against the
 /// limits, and lines of services that are gone are remembered until they are empty.
 pub(crate) fn retire(core: &Core, before: &Current, current: &Current) {
-    let pools =
-        |current: &Current| current.services.iter().flat_map(|service| service.pools.clone()).collect::<Vec<_>>();
-    let kept: HashSet<*const Pool> = pools(current).iter().map(Rc::as_ptr).collect();
-    for pool in pools(before).iter().filter(|pool| !kept.contains(&Rc::as_ptr(pool))) {
-        pool.retired.set(true);
-        let idle = pool.idle.take();
-        idle.into_iter().for_each(|key| idle_ended(core, key));
+    let (gone, new) = (differing(&before.services, &current.services), differing(&current.services, &before.services));
+    let stay: HashSet<*const Upstreams> = new.iter().map(|service| Rc::as_ptr(service)).collect();
+    let pools = new.iter().filter_map(|service| service.pools.get()).flatten();
+    let pools: HashSet<*const Pool> = pools.map(Rc::as_ptr).collect();
+    let lines: HashSet<_> = new.iter().map(|service| Rc::as_ptr(&service.line)).collect();
+    for service in gone.into_iter().filter(|service| !stay.contains(&Rc::as_ptr(service))) {
+        service.retired.set(true);
+        for pool in service.pools.get().into_iter().flatten().filter(|pool| !pools.contains(&Rc::as_ptr(pool))) {
+            pool.retired.set(true);
+            let idle = pool.idle.take();
+            idle.into_iter().for_each(|key| idle_ended(core, key));
+        }
+        if !lines.contains(&Rc::as_ptr(&service.line)) && !service.line.borrow().is_empty() {
+            core.old_lines.borrow_mut().push(service.line.clone());
+        }
     }
-    let kept: HashSet<_> = current.services.iter().map(|service| Rc::as_ptr(&service.line)).collect();
-    let gone = before.services.iter().filter(|service| !kept.contains(&Rc::as_ptr(&service.line)));
-    let waiting = gone.filter(|service| !service.line.borrow().is_empty()).map(|service| service.line.clone());
-    core.old_lines.borrow_mut().extend(waiting);
+}
+
+/// Those of one plan that the other does not have at the same place.
+fn differing<'a>(one: &'a [Rc<Upstreams>], other: &[Rc<Upstreams>]) -> Vec<&'a Rc<Upstreams>> {
+    let same = |at: usize, service: &Rc<Upstreams>| other.get(at).is_some_and(|other| Rc::ptr_eq(service, other));
+    one.iter().enumerate().filter(|(at, service)| !same(*at, service)).map(|(_, service)| service).collect()
 }
 
 /// Wakes the first in each line of services that the newest plan does not have.
@@ -181,7 +181,7 @@ pub(crate) fn wake_old_lines(core: &Core) {
 }
 
 impl Pool {
-    fn new(endpoint: &Arc<Endpoint>) -> Pool {
+    fn new(endpoint: &Arc<Endpoint>, retired: bool) -> Pool {
         let (address, name) = match endpoint.address() {
             balance::Address::Ip(ip) => (Some(Address::from(*ip)), ip.to_string()),
             balance::Address::Unix(path) => (Address::unix(path), format!("unix:{}", path.display())),
@@ -191,7 +191,7 @@ impl Pool {
             address,
             name: name.into(),
             idle: RefCell::default(),
-            retired: Cell::new(false),
+            retired: Cell::new(retired),
         }
     }
 }
@@ -220,7 +220,7 @@ pub(crate) async fn connection(
             return Err(Ending::Drained);
         }
         let endpoint = tried.choose(upstreams, retries)?;
-        let pool = &upstreams.pools[usize::from(endpoint)];
+        let pool = &upstreams.pools()[usize::from(endpoint)];
         let flight = Endpoint::begin(Held(pool.clone()));
         let grant = match upstreams.at_once(core, pool) {
             Some(granted) => granted,
@@ -346,6 +346,50 @@ fn take_idle(core: &Core, pool: &Pool) -> Option<Link> {
 }
 
 impl Upstreams {
+    /// As a plan says it is; with the pools and the line that it had, as far as they are its own still.
+    fn new(service: &plan::Service, old: Option<&Upstreams>) -> Upstreams {
+        // What was connected to when other ends were trusted is not gone on with.
+        let old = old.filter(|old| {
+            let who = |tls: &Option<wire::tls::Client>| tls.as_ref().map(wire::tls::Client::peer_digest);
+            who(&old.tls) == who(&service.tls) && old.proxy_protocol == service.proxy_protocol
+        });
+        let pools: Option<Vec<_>> = old.and_then(|old| old.pools.get()).map(|old| {
+            let is = |pool: &Rc<Pool>, endpoint: &Arc<Endpoint>| Arc::ptr_eq(&pool.endpoint, endpoint);
+            let pool = |(at, (endpoint, _)): (usize, (&Arc<Endpoint>, u32))| {
+                let there = old.get(at).filter(|pool| is(pool, endpoint));
+                let kept = there.or_else(|| old.iter().find(|pool| is(pool, endpoint)));
+                kept.cloned().unwrap_or_else(|| Rc::new(Pool::new(endpoint, false)))
+            };
+            service.balance.endpoints().enumerate().map(pool).collect()
+        });
+        Upstreams {
+            pools: pools.map_or_else(OnceCell::new, OnceCell::from),
+            line: old.map(|old| old.line.clone()).unwrap_or_default(),
+            budget: Rc::new(service.balance.budget().clone()),
+            connect_timeout_ns: service.connect_timeout_ns,
+            tls: service.tls.clone(),
+            proxy_protocol: service.proxy_protocol,
+            service: service.balance.clone(),
+            retired: Cell::new(false),
+        }
+    }
+
+    /// Whether a plan wants it as it is.
+    fn is(&self, service: &plan::Service) -> bool {
+        let digest = |tls: &Option<wire::tls::Client>| tls.as_ref().map(wire::tls::Client::digest);
+        Arc::ptr_eq(&self.service, &service.balance)
+            && self.connect_timeout_ns == service.connect_timeout_ns
+            && self.proxy_protocol == service.proxy_protocol
+            && digest(&self.tls) == digest(&service.tls)
+    }
+
+    /// The pools, by the endpoints' indices.
+    fn pools(&self) -> &[Rc<Pool>] {
+        // Who began under an older plan keeps nothing behind.
+        let pool = |(endpoint, _): (&Arc<Endpoint>, u32)| Rc::new(Pool::new(endpoint, self.retired.get()));
+        self.pools.get_or_init(|| self.service.endpoints().map(pool).collect())
+    }
+
     /// What can be had without waiting. Who waits already comes first.
     fn at_once(&self, core: &Rc<Core>, pool: &Pool) -> Option<Granted> {
         if !self.line.borrow().is_empty() {
@@ -370,7 +414,7 @@ impl Upstreams {
 
     /// Closes one idle connection of this core, if there is one.
     fn give_up_idle(&self, core: &Core) -> bool {
-        let oldest = self.pools.iter().find_map(|pool| pool.idle.borrow().first().copied());
+        let oldest = self.pools.get().into_iter().flatten().find_map(|pool| pool.idle.borrow().first().copied());
         oldest.is_some_and(|key| {
             idle_ended(core, key);
             true

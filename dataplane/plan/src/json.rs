@@ -13,10 +13,10 @@ pub(crate) fn plan(plan: &Plan) -> String {
     json.object(|json| {
         json.key("generation").number(plan.generation);
         process(json.key("process"), plan);
-        json.key("listeners").list(&plan.listeners, |json, one| listener(json, plan, one));
+        json.key("listeners").list(plan.listeners.iter(), |json, one| listener(json, plan, one));
         json.key("services").list(&plan.services, service);
         json.key("names").list(plan.names(), |json, name| json.text(&format!("{}:{}", name.host, name.port)));
-        json.key("ignored").list(&plan.ignored, |json, field| json.text(field));
+        json.key("ignored").list(plan.ignored.iter(), |json, field| json.text(field));
     });
     json.out.push('\n');
     json.out

@@ -30,7 +30,7 @@ mod world;
 
 pub use api::{Forwarded, ForwardedMode, ProxyVersion};
 pub use ask::{Asked, Question, ask};
-pub use compile::{Answers, Name, Rejection, compile};
+pub use compile::{Answers, Name, Rejection, compile, with_endpoints};
 pub use cors::CorsId;
 pub use decide::{Cache, Request};
 pub use decision::{Action, Decision, Forward, Redirect, Respond, Show};
@@ -51,7 +51,8 @@ use wire::tls::{Client, Server};
 /// A duration in nanoseconds that stands for "no limit".
 pub const FOREVER_NS: u64 = u64::MAX;
 
-/// One configuration as the cores use it. Immutable; a change is a new plan with the next generation.
+/// One configuration as the cores use it. Immutable; a change is a new plan with the next generation. What is shared can be
+/// shared with it: where only endpoints change, everything else is (`with_endpoints`).
 #[derive(Debug)]
 pub struct Plan {
     /// Which plan this is; grows by one with each plan of a process.
@@ -59,23 +60,23 @@ pub struct Plan {
     /// What belongs to the process: cores, limits, admin address, access log.
     pub process: api::Process,
     /// The listeners, by `ListenerId`.
-    pub listeners: Vec<Listener>,
+    pub listeners: Arc<[Listener]>,
     /// The services, by `ServiceId`.
     pub services: Vec<Service>,
     /// What requests are counted under, by `SeriesId`.
-    pub series: Vec<SeriesKey>,
+    pub series: Arc<[SeriesKey]>,
     /// What refusals and dry runs are counted under, by `RuleId`; quotas are among them.
-    pub rules: Vec<RuleKey>,
+    pub rules: Arc<[RuleKey]>,
     /// Settings that were read but have no effect here, as `kind/name: field`. Nothing that allows or denies is among them.
-    pub ignored: Vec<String>,
-    routes: Vec<Route>,
-    regexes: regex::Regexes,
-    lists: Vec<policy::List>,
-    quotas: Vec<quota::Quota>,
+    pub ignored: Arc<[String]>,
+    routes: Arc<[Route]>,
+    regexes: Arc<regex::Regexes>,
+    lists: Arc<[policy::List]>,
+    quotas: Arc<[quota::Quota]>,
     seed: [u64; 2],
-    cors: Vec<cors::Cors>,
-    certificates: Vec<Certificate>,
-    names: BTreeSet<Name>,
+    cors: Arc<[cors::Cors]>,
+    certificates: Arc<[Certificate]>,
+    names: Arc<BTreeSet<Name>>,
 }
 
 /// Which listener: an index into `Plan::listeners`.
@@ -259,7 +260,7 @@ pub(crate) struct Target {
 }
 
 /// One service.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Service {
     /// Its name.
     pub name: Box<str>,

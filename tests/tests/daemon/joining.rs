@@ -130,7 +130,20 @@ fn certificates_are_renewed_at_half_their_life_without_a_failed_request() {
     proxy.printed("the certificate of spiffe://shop/group/edge is renewed");
     assert_eq!(fake.shared().opened, 1, "the stream goes on");
     let log = proxy.output();
-    assert!(!log.contains("has expired"), "{log}");
+    assert!(!log.contains("has expired") && !log.contains("expires in"), "{log}");
+}
+
+#[test]
+fn the_end_of_a_certificate_that_renews_itself_is_told_when_its_renewal_is_overdue() {
+    let fake = Fake::start();
+    fake.behave(|behaviour| behaviour.life = Duration::from_secs(24));
+    fake.push(&document(&both(free_port(), free_port()), &[&Origin::text("one")]));
+    let proxy = joined(&fake);
+    fake.behave(|behaviour| behaviour.refuse = Some(Status::unavailable("come back later")));
+    let says = |text: &str| until(Duration::from_secs(20), || proxy.output().contains(text).then_some(())).is_some();
+    assert!(says("the certificate is not renewed, it holds for 0 minutes"), "{}", proxy.output());
+    assert!(!proxy.output().contains("expires in"), "{}", proxy.output());
+    assert!(says("identity: the certificate of spiffe://shop/group/edge expires in 1 minutes"), "{}", proxy.output());
 }
 
 #[test]

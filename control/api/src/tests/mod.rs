@@ -1,5 +1,6 @@
 //! The language as a whole: every word once, every message, the translation, and that no input panics.
 
+mod envoy;
 mod findings;
 mod hostile;
 mod mesh;

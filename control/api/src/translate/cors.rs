@@ -25,6 +25,8 @@ use crate::{
 };
 
 const FILTER: &str = "envoy.filters.http.cors";
+/// Behind a route's name: the route of its preflights. Names have no `:`.
+pub(crate) const PREFLIGHT: &str = ":preflight";
 
 /// The filter that answers preflights, before all others; none where there is nothing to answer.
 pub(super) fn http_filter(http: &Http) -> Option<HttpFilter> {
@@ -89,7 +91,7 @@ pub(super) fn preflight(of: &Route, http: &Http) -> Option<Resource> {
         query: of.matches.query.clone(),
     };
     wanted.then(|| Resource {
-        name: format!("{}:preflight", of.name),
+        name: format!("{}{PREFLIGHT}", of.name),
         r#match: Some(route::matches(&matches)),
         action: Some(Action::DirectResponse(route::response(&Respond { status: 403, body: String::new() }))),
         typed_per_filter_config: policy(of.cors.as_ref()).into_iter().collect(),

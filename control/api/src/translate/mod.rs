@@ -11,6 +11,8 @@ mod quota;
 mod route;
 mod tls;
 
+pub(crate) use cors::PREFLIGHT;
+
 use std::time::Duration;
 
 use envoy_types::pb::{

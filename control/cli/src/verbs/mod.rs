@@ -8,6 +8,7 @@ mod diff;
 mod drain;
 mod edges;
 mod endpoints;
+mod envoy;
 mod explain;
 mod history;
 mod ignored;
@@ -77,6 +78,9 @@ pub(crate) enum Verb {
     /// Proxies that have joined
     #[command(subcommand)]
     Proxy(proxy::Proxy),
+    /// An Envoy as a proxy of the mesh
+    #[command(subcommand)]
+    Envoy(envoy::Envoy),
     /// Print a shell's completions
     Completion(completion::Completion),
     /// Print the manual, or write all its pages
@@ -110,6 +114,7 @@ impl Verb {
             Verb::Certs(certs) => certs.run(common).await,
             Verb::Drain(drain) => drain.run(common).await,
             Verb::Proxy(proxy) => proxy.run(common).await,
+            Verb::Envoy(envoy) => envoy.run(common).await,
             Verb::Completion(completion) => completion.run(),
             Verb::Man(man) => man.run(),
         }

@@ -4,7 +4,7 @@ use crate::Common;
 use crate::daemon::{Daemon, refusal};
 use crate::exit::{Exit, Failure};
 use crate::show;
-use api::pb::{Proxy, StatusAnswer, StatusRequest};
+use api::pb::{DaemonThere, Proxy, StatusAnswer, StatusRequest};
 
 /// A clock that is wrong by more is told.
 const SKEW_MS: u64 = 60_000;
@@ -35,6 +35,13 @@ fn people(status: &StatusAnswer, now_ms: u64) -> String {
     if !status.canary.is_empty() {
         text.insert_str(text.len() - 1, &format!("on trial: {}\n", show::clean(&status.canary)));
     }
+    if !status.daemons.is_empty() {
+        let list: Vec<_> = status.daemons.iter().map(daemon).collect();
+        text.insert_str(text.len() - 1, &format!("daemons: {}\n", list.join(", ")));
+    }
+    if !status.cut_off.is_empty() {
+        text.insert_str(text.len() - 1, &format!("{}\n", show::clean(&status.cut_off)));
+    }
     let rows = status.proxies.iter().map(|proxy| {
         let applied = proxy.applied.clone().unwrap_or_default();
         let generation = if applied.generation == 0 { String::new() } else { applied.generation.to_string() };
@@ -52,6 +59,14 @@ fn people(status: &StatusAnswer, now_ms: u64) -> String {
     let head = ["proxy", "group", "host", "state", "version", "generation", "contact", "certificate"];
     let none = "no proxy has joined; `ringwayctl token create --group G` makes what one joins with";
     text + &show::table(&head, rows.collect(), none)
+}
+
+/// `ctl-1 at 10.0.0.1:9443 (this one, 3 proxies)`
+fn daemon(daemon: &DaemonThere) -> String {
+    let this = if daemon.is_this { "this one, " } else { "" };
+    let proxies = if daemon.proxies == 1 { "proxy" } else { "proxies" };
+    let address = daemon.addresses.first().map_or("an unknown address", String::as_str);
+    format!("{} at {} ({this}{} {proxies})", show::clean(&daemon.name), show::clean(address), daemon.proxies)
 }
 
 /// What somebody should know first.
@@ -106,5 +121,16 @@ p3     edge   -       absent                             -        -           - 
         assert_eq!(people(&status, now_ms), wanted);
         let trial = StatusAnswer { canary: "version 8 on 1 of 2 proxies".to_owned(), ..StatusAnswer::default() };
         assert!(people(&trial, now_ms).contains("\non trial: version 8 on 1 of 2 proxies\n\n"));
+        let there = |name: &str, proxies: u32, is_this: bool| DaemonThere {
+            name: name.to_owned(),
+            addresses: vec![format!("{name}:9443")],
+            proxies,
+            is_this,
+            ..DaemonThere::default()
+        };
+        let daemons = vec![there("ctl-1", 1, true), there("ctl-2", 3, false)];
+        let several = StatusAnswer { daemons, cut_off: "cut off".to_owned(), ..StatusAnswer::default() };
+        let wanted = "\ndaemons: ctl-1 at ctl-1:9443 (this one, 1 proxy), ctl-2 at ctl-2:9443 (3 proxies)\ncut off\n\n";
+        assert!(people(&several, now_ms).contains(wanted), "{}", people(&several, now_ms));
     }
 }

@@ -97,7 +97,7 @@ impl From<Refusal> for tonic::Status {
             Refusal::Missing(_) => tonic::Status::not_found(text),
             Refusal::NotYet(_) => tonic::Status::failed_precondition(text),
             Refusal::Store(Failure::Conflict { .. }) => tonic::Status::aborted(text),
-            Refusal::Store(Failure::Broken(_)) => tonic::Status::unavailable(text),
+            Refusal::Store(Failure::Broken(_) | Failure::Away(_)) => tonic::Status::unavailable(text),
             Refusal::Broken(_) => tonic::Status::internal(text),
         }
     }
@@ -212,7 +212,7 @@ impl Authority {
         if let Some(change) = held.replacement(&self.seal, self.brought.as_ref(), now_ms) {
             match self.store.commit(change).await {
                 // Somebody else was first: that is what stands there now.
-                Ok(_) | Err(Failure::Conflict { .. }) => {}
+                Ok(_) | Err(Failure::Conflict { .. } | Failure::Away(_)) => {}
                 Err(failure) => return Err(failure.into()),
             }
         }

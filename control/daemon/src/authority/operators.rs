@@ -3,6 +3,7 @@
 use super::caller::operator_holder;
 use super::proxies::{in_use, is_newer};
 use super::{Authority, Certificate, ProvenKey, Refusal, Subject, issue, keep};
+use crate::encode::{hex, sha256};
 use crate::files;
 use crate::store::{Change, Entry, Failure};
 use rcgen::{KeyPair, PublicKeyData};
@@ -11,7 +12,8 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-/// The operator whose credential the daemon keeps in its data directory.
+/// The operator whose credential the daemon keeps in its data directory; where daemons share a store, each has its own,
+/// with the beginning of its key's digest behind a `.`.
 pub(crate) const LOCAL: &str = "admin";
 const TRIES: usize = 16;
 
@@ -101,20 +103,27 @@ impl Authority {
             let form = "an operator's name is 1 to 64 letters, digits, `-`, `_` or `.`";
             return Err(Refusal::Wrong(format!("{form}, not `{}`", name.escape_default())));
         }
-        if name == LOCAL {
-            return Err(Refusal::Wrong(format!("`{LOCAL}` is the daemon's own operator; choose another name")));
+        if name == LOCAL || name.starts_with("admin.") {
+            return Err(Refusal::Wrong(format!("`{name}` is the daemon's own operator; choose another name")));
         }
         let key = ProvenKey::read(csr)?;
         let operator =
             Operator { name: name.to_owned(), role, author: author.to_owned(), certificates: Vec::new(), seen: None };
         let made = self.certify(operator, &key.key, Change::new(), trust_domain, now_ms).await?;
-        self.took_from(name);
+        self.lost_operator(name);
         Ok(made)
     }
 
     /// Connections of an operator with an earlier certificate end. Nobody may be connected.
-    fn took_from(&self, name: &str) {
+    pub(crate) fn lost_operator(&self, name: &str) {
         let _ = self.gone.send(operator_holder(name));
+    }
+
+    fn local_name(&self, key: &KeyPair) -> String {
+        match self.store.is_shared() {
+            true => format!("{LOCAL}.{}", &hex(&sha256(&key.subject_public_key_info()))[..8]),
+            false => LOCAL.to_owned(),
+        }
     }
 
     /// Another certificate for an operator who showed who it is.
@@ -153,7 +162,7 @@ impl Authority {
             return Err(Refusal::Missing(format!("there is no operator `{name}`")));
         }
         self.store.commit(Change::new().delete(place(name))).await?;
-        self.took_from(name);
+        self.lost_operator(name);
         Ok(())
     }
 
@@ -183,7 +192,7 @@ impl Authority {
         let value = Operator { seen: Some(fingerprint.to_owned()), ..value };
         match self.store.commit(Change::new().expect(place(name), Some(revision)).put(place(name), &value)).await {
             // Seen again with the next call.
-            Ok(_) | Err(Failure::Conflict { .. }) => Ok(()),
+            Ok(_) | Err(Failure::Conflict { .. } | Failure::Away(_)) => Ok(()),
             Err(failure) => Err(failure.into()),
         }
     }
@@ -216,14 +225,15 @@ impl Authority {
                 key
             }
         };
-        let found = self.store.get::<Operator>(&place(LOCAL)).await?;
+        let name = self.local_name(&key);
+        let found = self.store.get::<Operator>(&place(&name)).await?;
         let chain = std::fs::read(folder.join("admin.pem")).ok();
         if found.as_ref().is_some_and(|found| self.is_fresh(&found.value, &key, chain.as_deref(), now_ms)) {
             return Ok(());
         }
-        let change = Change::new().expect(place(LOCAL), found.map(|found| found.revision));
+        let change = Change::new().expect(place(&name), found.map(|found| found.revision));
         let operator = Operator {
-            name: LOCAL.to_owned(),
+            name: name.clone(),
             role: Role::Admin,
             author: String::new(),
             certificates: Vec::new(),
@@ -234,7 +244,7 @@ impl Authority {
         write("admin.pem", credential.chain.as_bytes())?;
         // It is where it is read from: nothing can get lost on the way.
         match credential.operator.certificates.last() {
-            Some(newest) => self.saw_operator(LOCAL, &newest.fingerprint).await,
+            Some(newest) => self.saw_operator(&name, &newest.fingerprint).await,
             None => Ok(()),
         }
     }

@@ -85,8 +85,16 @@ impl Authority {
     pub async fn renew(&self, proxy: &str, csr: &[u8], now_ms: u64) -> Result<Issued, Refusal> {
         let key = ProvenKey::read(csr)?;
         for _ in 0..TRIES {
-            let result = self.issue_again(proxy, &key, now_ms).await;
-            if !is_conflict(&result) {
+            let result = match self.store.cut_off() {
+                // Its record does not name it: it is renewed once more when etcd is back (`server::agent`).
+                Some(_) => {
+                    let known = self.proxy(proxy).await?.ok_or_else(|| forgotten(proxy))?;
+                    self.certify_proxy(known, &key, now_ms).map(|(issued, _)| issued)
+                }
+                None => self.issue_again(proxy, &key, now_ms).await,
+            };
+            let was_cut_off = matches!(result, Err(Refusal::Store(Failure::Away(_))));
+            if !is_conflict(&result) && !was_cut_off {
                 return result;
             }
         }
@@ -118,10 +126,15 @@ impl Authority {
         if self.store.get::<Proxy>(&place(id)).await?.is_none() {
             return Err(Refusal::Missing(format!("there is no proxy `{id}`; `ringwayctl status` shows all")));
         }
-        self.store.commit(Change::new().delete(place(id))).await?;
-        // Nobody may be connected.
-        let _ = self.gone.send(id.to_owned());
+        let traces = Change::new().delete(format!("seen/{id}")).delete(format!("drains/{id}"));
+        self.store.commit(traces.delete(place(id))).await?;
+        self.lost(id);
         Ok(())
+    }
+
+    /// Connections of a proxy that was forgotten, here or at another daemon, end. Nobody may be connected.
+    pub(crate) fn lost(&self, id: &str) {
+        let _ = self.gone.send(id.to_owned());
     }
 
     /// Drops the records of proxies that cannot come back: what they hold has ended too long ago, and the token that they
@@ -160,21 +173,24 @@ impl Authority {
             let proxy = Proxy { seen: Some(fingerprint.to_owned()), ..proxy };
             match self.store.commit(Change::new().expect(place(id), Some(revision)).put(place(id), &proxy)).await {
                 Err(Failure::Conflict { .. }) => {}
+                // It is seen again when etcd is back.
+                Err(Failure::Away(_)) => return Ok(()),
                 done => return Ok(done.map(|_| ())?),
             }
         }
         Err(busy())
     }
 
-    /// A proxy told that the certificate it works with ends then: as [`Authority::saw`].
+    /// A proxy told that the certificate it works with ends then: as [`Authority::saw`]. False: the record does not name
+    /// it; a daemon that was cut off from the store renewed it.
     ///
     /// # Errors
     /// The store cannot be written.
-    pub async fn saw_ending(&self, proxy: &Proxy, not_after_ms: u64) -> Result<(), Refusal> {
+    pub async fn saw_ending(&self, proxy: &Proxy, not_after_ms: u64) -> Result<bool, Refusal> {
         let told = proxy.certificates.iter().rev().find(|one| one.not_after_ms / 1000 == not_after_ms / 1000);
         match told {
-            Some(certificate) => self.saw(&proxy.id, &certificate.fingerprint).await,
-            None => Ok(()),
+            Some(certificate) => self.saw(&proxy.id, &certificate.fingerprint).await.map(|()| true),
+            None => Ok(false),
         }
     }
 
@@ -206,22 +222,27 @@ impl Authority {
 
     /// Another certificate for a record that is there.
     async fn issue_again(&self, id: &str, key: &ProvenKey, now_ms: u64) -> Result<Issued, Refusal> {
-        let forgotten =
-            || Refusal::Denied(format!("the proxy `{id}` was forgotten; join with a new token and a new key"));
-        let Entry { value: proxy, revision } = self.store.get::<Proxy>(&place(id)).await?.ok_or_else(forgotten)?;
+        let found = self.store.get::<Proxy>(&place(id)).await?;
+        let Entry { value: proxy, revision } = found.ok_or_else(|| forgotten(id))?;
         let change = Change::new().expect(place(id), Some(revision));
         self.issue(proxy, key, change, now_ms).await
     }
 
     /// The certificate leaves only after its record is on the disk.
-    async fn issue(&self, mut proxy: Proxy, key: &ProvenKey, change: Change, now_ms: u64) -> Result<Issued, Refusal> {
+    async fn issue(&self, proxy: Proxy, key: &ProvenKey, change: Change, now_ms: u64) -> Result<Issued, Refusal> {
+        let (issued, place) = self.certify_proxy(proxy, key, now_ms)?;
+        self.store.commit(change.put(place, &issued.proxy)).await?;
+        Ok(issued)
+    }
+
+    /// A certificate, and the place of the record that names it.
+    fn certify_proxy(&self, mut proxy: Proxy, key: &ProvenKey, now_ms: u64) -> Result<(Issued, String), Refusal> {
         let subject = Subject { common_name: &proxy.id, uri: &proxy.identity, names: &[], server: true };
         let leaf = self.leaf(&key.key, &subject, LEAF_LIFE, now_ms)?;
         let not_after_ms = leaf.certificate.not_after_ms;
         keep(&mut proxy.certificates, leaf.certificate, proxy.seen.as_deref(), now_ms);
-        self.store.commit(change.put(place(&proxy.id), &proxy)).await?;
-        let (chain, not_before_ms) = (leaf.chain, leaf.not_before_ms);
-        Ok(Issued { chain, bundle: self.bundle(), proxy, not_before_ms, not_after_ms })
+        let (chain, not_before_ms, place) = (leaf.chain, leaf.not_before_ms, place(&proxy.id));
+        Ok((Issued { chain, bundle: self.bundle(), proxy, not_before_ms, not_after_ms }, place))
     }
 }
 
@@ -243,6 +264,10 @@ pub(super) fn is_newer(certificates: &[Certificate], seen: Option<&str>, fingerp
 
 fn is_conflict<T>(result: &Result<T, Refusal>) -> bool {
     matches!(result, Err(Refusal::Store(Failure::Conflict { .. })))
+}
+
+fn forgotten(id: &str) -> Refusal {
+    Refusal::Denied(format!("the proxy `{id}` was forgotten; join with a new token and a new key"))
 }
 
 fn busy() -> Refusal {

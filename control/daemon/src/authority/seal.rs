@@ -4,7 +4,7 @@
 use super::Refusal;
 use crate::encode::{base64, hex, random, unbase64, unhex};
 use crate::files;
-use crate::store::{Change, Store};
+use crate::store::{Change, Failure, Store};
 use crypto::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -45,7 +45,11 @@ impl Seal {
             }
             None => {
                 let proof = seal.seal(PROOF, b"ringwayd");
-                store.commit(Change::new().expect(PROOF, None).put(PROOF, &proof)).await?;
+                match store.commit(Change::new().expect(PROOF, None).put(PROOF, &proof)).await {
+                    // Another daemon of the same store was first.
+                    Err(Failure::Conflict { .. }) => return Box::pin(Seal::open(store, source)).await,
+                    done => done?,
+                };
             }
         }
         Ok(seal)

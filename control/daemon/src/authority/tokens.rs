@@ -107,7 +107,13 @@ impl Authority {
         // An id that is not there and a secret that is wrong are one: nobody learns which ids there are.
         let unknown = "the token is not known here: it was revoked, or another mesh made it; make a new one";
         let unknown = || Refusal::Unknown(unknown.to_owned());
-        let found = self.store.get::<TokenInfo>(&key(&token.id)).await?.ok_or_else(unknown)?;
+        let place = key(&token.id);
+        // Another daemon may have made it a moment ago.
+        let found = match self.store.get::<TokenInfo>(&place).await? {
+            None if self.store.is_shared() => self.store.get_newest(&place).await?,
+            found => found,
+        };
+        let found = found.ok_or_else(unknown)?;
         // A digest tells nothing about the secret by the time that comparing takes.
         if hex(&sha256(&token.secret)) != found.value.secret {
             return Err(unknown());
@@ -144,11 +150,8 @@ impl Authority {
 
     async fn remove(&self, token: &Entry<TokenInfo>) -> Result<(), Refusal> {
         let place = key(&token.value.id);
-        let mut change = Change::new().expect(&place, Some(token.revision)).delete(&place);
-        for (used, _) in self.store.list::<String>(&use_key(&token.value.id, "")).await? {
-            change = change.delete(used);
-        }
-        self.store.commit(change).await?;
+        let change = Change::new().expect(&place, Some(token.revision)).delete(&place);
+        self.store.commit(change.clear(use_key(&token.value.id, ""))).await?;
         Ok(())
     }
 }

@@ -3,9 +3,9 @@
 use crate::collect::places::Places;
 use crate::collect::telemetry::Telemetry;
 use crate::state::now_ms;
-use crate::xds::Progress;
+use crate::xds::{Client, Progress};
 use api::pb;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +23,8 @@ pub struct Fleet {
     inner: Mutex<Inner>,
     places: Places,
     telemetry: Arc<Telemetry>,
+    /// Those that are connected to other daemons, or were.
+    elsewhere: Mutex<HashMap<Arc<str>, Member>>,
     changes: watch::Sender<u64>,
     /// Counters by the clients' identities are wanted until then, milliseconds since 1970.
     detail: watch::Sender<u64>,
@@ -54,6 +56,8 @@ pub struct Member {
     pub hello: Option<pb::Hello>,
     /// Its clock less ours, when it last told, milliseconds.
     pub clock_skew_ms: i64,
+    /// The other daemon that knows it; empty: this one does.
+    pub daemon: String,
     /// The process that reports; none has said who it is, in this session.
     epoch: Option<u64>,
     /// The process that shall drain; None in it: the one that has not said who it is yet.
@@ -73,6 +77,33 @@ pub(crate) struct Wants {
 }
 
 impl Member {
+    /// What another daemon told of it. One that is gone says nothing about today.
+    pub(crate) fn elsewhere(proxy: pb::Proxy, is_there: bool) -> Member {
+        let connected = proxy.connected && is_there;
+        let (ready, draining) = (proxy.ready, proxy.draining);
+        let pb::Proxy { applied, rejected, ignored, listeners, .. } = proxy;
+        let report = pb::Report { applied, rejected, ignored, listeners, ready, draining, ..pb::Report::default() };
+        Member {
+            group: proxy.group,
+            address: proxy.address.parse().ok(),
+            last_contact_ms: proxy.last_contact_ms,
+            program: proxy.program_version,
+            report: connected.then(|| Arc::new(report)),
+            hello: (!proxy.name.is_empty()).then(|| pb::Hello {
+                host: proxy.name,
+                epoch: proxy.epoch,
+                ..pb::Hello::default()
+            }),
+            daemon: if connected { proxy.daemon } else { String::new() },
+            ..Member::default()
+        }
+    }
+
+    /// Nothing has changed of what another daemon told.
+    fn tells_same(&self, other: &Member) -> bool {
+        self.report == other.report && self.daemon == other.daemon && self.last_contact_ms == other.last_contact_ms
+    }
+
     /// It has a stream or a session.
     pub fn is_connected(&self) -> bool {
         self.resources.is_some() || self.report.is_some()
@@ -120,7 +151,8 @@ impl Fleet {
     /// Nobody, yet.
     pub fn new(places: Places) -> Arc<Fleet> {
         let (changes, detail) = (watch::channel(0).0, watch::channel(0).0);
-        Arc::new(Fleet { inner: Mutex::default(), places, telemetry: Arc::default(), changes, detail })
+        let (inner, elsewhere) = (Mutex::default(), Mutex::default());
+        Arc::new(Fleet { inner, places, telemetry: Arc::default(), elsewhere, changes, detail })
     }
 
     /// What proxies counted.
@@ -150,14 +182,41 @@ impl Fleet {
         self.changes.subscribe()
     }
 
-    /// All that were seen, by id.
+    /// All that were seen, by id, by this daemon or another.
     pub fn members(&self) -> HashMap<Arc<str>, Member> {
+        let mut members = self.own_members();
+        let elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, other) in &*elsewhere {
+            let own = members.get(id);
+            if own.is_none_or(|own| {
+                !own.is_connected() && (other.is_connected() || other.last_contact_ms > own.last_contact_ms)
+            }) {
+                members.insert(id.clone(), other.clone());
+            }
+        }
+        members
+    }
+
+    /// All that this daemon has seen.
+    pub fn own_members(&self) -> HashMap<Arc<str>, Member> {
         self.lock().members.clone()
     }
 
-    /// One of them.
-    pub fn member(&self, proxy: &str) -> Option<Member> {
+    /// One that this daemon has seen.
+    pub fn own_member(&self, proxy: &str) -> Option<Member> {
         self.lock().members.get(proxy).cloned()
+    }
+
+    /// What other daemons know: all of it.
+    pub(crate) fn hear(&self, elsewhere: HashMap<Arc<str>, Member>) {
+        let mut held = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = held.len() == elsewhere.len()
+            && elsewhere.iter().all(|(id, one)| held.get(id).is_some_and(|before| before.tells_same(one)));
+        if !is_same {
+            *held = elsewhere;
+            drop(held);
+            self.changed();
+        }
     }
 
     /// The process of a proxy that is connected shall drain, over reconnects too; the next process of that proxy shall not.
@@ -189,7 +248,8 @@ impl Fleet {
         member.resources = Some(Progress::default());
         drop(inner);
         self.changed();
-        Streams { fleet: self.clone(), proxy: proxy.into(), number, told: Progress::default(), held }
+        let told = Progress::default();
+        Streams { fleet: self.clone(), proxy: proxy.into(), number, told, listens: false, held }
     }
 
     /// A session of a proxy begins.
@@ -239,6 +299,8 @@ pub struct Streams {
     proxy: Arc<str>,
     number: u64,
     told: Progress,
+    /// What it has taken stood for where it listens.
+    listens: bool,
     held: watch::Receiver<()>,
 }
 
@@ -262,6 +324,23 @@ impl Streams {
         self.fleet.changed();
     }
 
+    /// Where a client listens that has no session to report it.
+    pub(crate) async fn listens(&mut self, client: &Client, listeners: &BTreeMap<Arc<str>, SocketAddr>) {
+        let speaks = |member: &Member| member.stream == self.number && member.report.is_none();
+        if !self.fleet.lock().members.get(&self.proxy).is_some_and(speaks) {
+            return;
+        }
+        let own = listeners.iter().map(|(name, address)| pb::OwnListener {
+            name: name.to_string(),
+            address: address.to_string(),
+            ready: true,
+        });
+        let places = own.filter_map(|one| place(&one, client.peer)).collect();
+        self.listens = true;
+        self.fleet.places.listen(&client.proxy, &client.group, places).await;
+        self.fleet.changed();
+    }
+
     /// What the client calls itself.
     pub(crate) fn introduced(&self, program: &str) {
         let program = program.chars().filter(|c| !c.is_control()).take(64).collect();
@@ -276,6 +355,9 @@ impl Drop for Streams {
         if let Some(member) = self.fleet.lock().members.get_mut(&self.proxy).filter(|m| m.stream == self.number) {
             member.resources = None;
             member.last_contact_ms = now_ms();
+            if self.listens && member.report.is_none() {
+                self.fleet.places.vanished(&self.proxy);
+            }
         }
         self.fleet.changed();
     }
@@ -354,4 +436,41 @@ pub(super) fn place(listener: &pb::OwnListener, peer: IpAddr) -> Option<(String,
     let ip = if address.ip().is_unspecified() { peer } else { address.ip() }.to_canonical();
     let is_one = listener.ready && address.port() != 0 && !listener.name.is_empty() && listener.name.len() <= 128;
     is_one.then(|| (listener.name.clone(), SocketAddr::new(ip, address.port())))
+}
+
+/// What is known of a proxy, beside its record.
+pub(crate) fn shown(member: &Member) -> pb::Proxy {
+    let report: Arc<pb::Report> = member.report.clone().unwrap_or_default();
+    let progress = member.resources.clone().unwrap_or_default();
+    // What a proxy works with, in the numbers of documents: pushes that had nothing for it are behind it too.
+    let applied = match (member.applied(), report.applied.clone()) {
+        (0, reported) => reported,
+        (number, reported) => Some(pb::Applied { version: number.to_string(), ..reported.unwrap_or_default() }),
+    };
+    let hello = member.hello.clone().unwrap_or_default();
+    let program_version = match (hello.version.as_str(), member.program.as_str()) {
+        ("", program) => program.to_owned(),
+        (version, "") => version.to_owned(),
+        (version, program) => format!("{program} {version}"),
+    };
+    pb::Proxy {
+        name: hello.host,
+        group: member.group.clone(),
+        connected: member.is_connected(),
+        last_contact_ms: member.last_contact_ms,
+        sent_version: if progress.sent == 0 { String::new() } else { progress.sent.to_string() },
+        applied,
+        clock_skew_ms: member.clock_skew_ms,
+        address: member.address.map(|address| address.to_string()).unwrap_or_default(),
+        // An Envoy reports nothing: one that has taken a document is taken for ready.
+        ready: report.ready || (member.report.is_none() && member.is_connected() && member.applied() > 0),
+        draining: report.draining,
+        rejected: member.rejected(),
+        ignored: report.ignored.clone(),
+        listeners: report.listeners.clone(),
+        program_version,
+        daemon: member.daemon.clone(),
+        epoch: hello.epoch,
+        ..pb::Proxy::default()
+    }
 }

@@ -12,6 +12,7 @@ mod word;
 mod tests;
 
 pub(crate) use fleet::Session;
+pub(crate) use fleet::shown;
 pub use fleet::{Fleet, Member, Streams};
 pub(crate) use page::Page;
 pub use places::Places;

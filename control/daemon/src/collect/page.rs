@@ -17,7 +17,7 @@ pub(crate) struct Page(pub(crate) Arc<Fleet>);
 
 impl Collector for Page {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let members = self.0.members();
+        let members = self.0.own_members();
         proxies(&mut encoder, &members)?;
         requests(&mut encoder, &self.0.telemetry().totals())?;
         let words = self.0.telemetry().words();

@@ -1,9 +1,10 @@
 //! Where proxies listen: the endpoints of services that name a group. A task of its own has them, tells the snapshots, and
-//! writes them to the store.
+//! writes them to the store. Where daemons share the store, each writes those of its own proxies, and takes over those that
+//! others wrote; those of a daemon that is gone leave some time after it, unless its proxies come to another.
 
 use crate::snapshot::Snapshots;
 use crate::store::{Change, Failure, Store};
-use crate::tell;
+use crate::{peers, tell};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 /// A proxy whose session ended without a word is an endpoint for so long: it may come again, and who sends to it finds out
 /// by itself.
 pub(crate) const VANISHED: Duration = Duration::from_secs(10);
-/// After a start, or after nobody could be heard: time for all proxies to come again.
+/// After a start, or after nobody could be heard, or after a daemon was lost: time for all proxies to come again.
 pub(crate) const RETURN: Duration = Duration::from_secs(60);
 /// Proxies report every two seconds: who says nothing for so long cannot be heard.
 const QUIET: Duration = VANISHED;
@@ -25,6 +26,12 @@ const QUEUE: usize = 1024;
 
 /// The prefix of places in the store.
 const PREFIX: &str = "places/";
+/// Entries that one change has at most.
+const TOGETHER: usize = 100;
+/// What comes within so long from others is taken together.
+const GATHER: Duration = Duration::from_millis(50);
+/// What could not be written is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The way to the task that has the places.
 #[derive(Clone, Debug)]
@@ -42,6 +49,9 @@ enum Told {
 struct Place {
     group: String,
     listeners: BTreeMap<String, SocketAddr>,
+    /// The daemon that heard it.
+    #[serde(default)]
+    daemon: String,
 }
 
 impl Places {
@@ -51,9 +61,9 @@ impl Places {
     /// The store cannot be read.
     pub(crate) async fn start(store: Store, snapshots: Arc<Snapshots>) -> Result<Places, Failure> {
         let (told, hears) = mpsc::channel(QUEUE);
-        let (places, heard, leaving, unwritten) = Default::default();
-        let now = Instant::now();
-        let mut table = Table { store, snapshots, places, heard, heard_last: now, returning: now, leaving, unwritten };
+        let (places, heard, known, leaving, unwritten) = Default::default();
+        let (heard_last, returning) = (Instant::now(), Instant::now());
+        let mut table = Table { store, snapshots, places, heard, heard_last, returning, known, leaving, unwritten };
         table.read().await?;
         tokio::spawn(table.run(hears));
         Ok(Places(told))
@@ -61,7 +71,8 @@ impl Places {
 
     /// A proxy listens there, and nowhere else.
     pub(crate) async fn listen(&self, proxy: &str, group: &str, listeners: HashMap<String, SocketAddr>) {
-        let place = Place { group: group.to_owned(), listeners: listeners.into_iter().collect() };
+        let (group, daemon) = (group.to_owned(), String::new());
+        let place = Place { group, listeners: listeners.into_iter().collect(), daemon };
         // The task ends with the process.
         let _ = self.0.send(Told::Listens { proxy: proxy.into(), place }).await;
     }
@@ -86,12 +97,14 @@ struct Table {
     store: Store,
     snapshots: Arc<Snapshots>,
     places: HashMap<Arc<str>, Place>,
-    /// When each of them was heard last; one that this daemon never heard is absent.
+    /// When this daemon heard each of its own last; one that it never heard is absent.
     heard: HashMap<Arc<str>, Instant>,
-    /// When anybody was.
+    /// When it heard anybody.
     heard_last: Instant,
     /// Until then all have time to come again.
     returning: Instant,
+    /// The revisions of what the store has.
+    known: HashMap<Arc<str>, u64>,
     /// Who is not heard any more.
     leaving: BTreeMap<Arc<str>, Leaving>,
     /// What the store does not have yet.
@@ -107,23 +120,53 @@ struct Leaving {
 }
 
 impl Table {
+    /// Takes over what the store has. Who is of no daemon that is there gets time to come again.
     async fn read(&mut self) -> Result<(), Failure> {
-        let until = Instant::now() + RETURN;
-        for (key, entry) in self.store.list::<Place>(PREFIX).await? {
+        let daemons = peers::ids(&self.store).await?;
+        let mut found: BTreeSet<Arc<str>> = BTreeSet::new();
+        for (key, entry) in self.store.list_bytes(PREFIX).await? {
             let proxy: Arc<str> = key[PREFIX.len()..].into();
-            self.leaving.insert(proxy.clone(), Leaving { until, is_spared: true });
-            self.places.insert(proxy, entry.value);
+            found.insert(proxy.clone());
+            if self.known.insert(proxy.clone(), entry.revision) == Some(entry.revision) {
+                continue;
+            }
+            let place = entry.read::<Place>(&key)?.value;
+            // Another daemon hears it now.
+            self.heard.remove(&proxy);
+            self.unwritten.remove(&proxy);
+            self.leaving.remove(&proxy);
+            self.place(proxy, Some(place));
         }
-        let all: BTreeSet<(String, String)> = self.places.values().flat_map(names).collect();
-        all.iter().for_each(|at| self.tell(at));
+        let gone: Vec<Arc<str>> = self.known.keys().filter(|proxy| !found.contains(*proxy)).cloned().collect();
+        for proxy in gone {
+            self.known.remove(&proxy);
+            if self.heard.contains_key(&proxy) {
+                // Others gave this daemon up; it is here.
+                self.unwritten.insert(proxy);
+            } else {
+                self.leaving.remove(&proxy);
+                self.place(proxy, None);
+            }
+        }
+        let until = Instant::now() + RETURN;
+        let own: &str = self.store.id();
+        for (proxy, place) in self.places.iter().filter(|(proxy, _)| !self.heard.contains_key(*proxy)) {
+            match place.daemon != own && daemons.contains(&place.daemon) {
+                true => drop(self.leaving.remove(proxy)),
+                false => drop(self.leaving.entry(proxy.clone()).or_insert(Leaving { until, is_spared: true })),
+            }
+        }
         Ok(())
     }
 
     async fn run(mut self, mut hears: mpsc::Receiver<Told>) {
+        let mut changes = self.store.watch();
+        let is_shared = self.store.is_shared();
         loop {
             let next = self.leaving.values().map(|leaving| leaving.until).min();
+            let again = (!self.unwritten.is_empty()).then(|| Instant::now() + AGAIN);
             let wake = async {
-                match next {
+                match next.into_iter().chain(again).min() {
                     Some(next) => tokio::time::sleep_until(next).await,
                     None => std::future::pending().await,
                 }
@@ -133,6 +176,16 @@ impl Table {
                     Some(told) => self.hear(told),
                     None => return,
                 },
+                changed = changes.changed(), if is_shared => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(GATHER).await;
+                    changes.mark_unchanged();
+                    if let Err(failure) = self.read().await {
+                        tell::tell(format_args!("where other daemons' proxies listen was not read: {failure}"));
+                    }
+                }
                 () = wake => self.expire(),
             }
             // Whatever waits is taken before the disk is.
@@ -149,6 +202,7 @@ impl Table {
             Told::Listens { proxy, place } => {
                 self.heard_by(now);
                 self.leaving.remove(&proxy);
+                let place = Place { daemon: self.store.id().to_string(), ..place };
                 let place = Some(place).filter(|place| !place.listeners.is_empty());
                 if place.is_some() {
                     self.heard.insert(proxy.clone(), now);
@@ -157,10 +211,13 @@ impl Table {
             }
             Told::Leaves { proxy } => {
                 self.leaving.remove(&proxy);
+                self.heard.remove(&proxy);
                 self.put(proxy, None);
             }
             Told::Vanished { proxy } => {
-                if self.places.contains_key(&proxy) {
+                // If it is another daemon's by now, it has only gone there.
+                let was_heard = self.heard.contains_key(&proxy);
+                if was_heard && self.places.contains_key(&proxy) {
                     let until = (now + VANISHED).max(self.returning);
                     self.leaving.insert(proxy, Leaving { until, is_spared: false });
                 }
@@ -199,24 +256,31 @@ impl Table {
         }
     }
 
-    /// More than half of a group, or of all, are not heard.
+    /// More than half of a group, or of all, are not heard. Another daemon hears its own.
     fn most_are_silent(&self, group: Option<&str>, now: Instant) -> bool {
         let those = self.places.iter().filter(|(_, place)| group.is_none_or(|group| place.group == group));
         let (mut all, mut silent) = (0, 0);
-        for (proxy, _) in those {
+        for (proxy, place) in those {
+            let is_heard = match place.daemon == **self.store.id() {
+                true => self.heard.get(proxy).is_some_and(|heard| now < *heard + QUIET),
+                false => true,
+            };
             all += 1;
-            let is_heard = self.heard.get(proxy).is_some_and(|heard| now < *heard + QUIET);
             silent += usize::from(!is_heard || self.leaving.contains_key(proxy));
         }
         silent * 2 > all
     }
 
-    /// A proxy's place is this one now.
+    /// A proxy's place is this one now; the store shall have it.
     fn put(&mut self, proxy: Arc<str>, place: Option<Place>) {
-        let before = self.places.get(&proxy);
-        if before == place.as_ref() {
-            return;
+        if self.places.get(&proxy) != place.as_ref() {
+            self.unwritten.insert(proxy.clone());
+            self.place(proxy, place);
         }
+    }
+
+    fn place(&mut self, proxy: Arc<str>, place: Option<Place>) {
+        let before = self.places.get(&proxy);
         let mut concerned: BTreeSet<_> = before.into_iter().chain(&place).flat_map(names).collect();
         if let (Some(before), Some(place)) = (before, &place)
             && before.group == place.group
@@ -224,13 +288,12 @@ impl Table {
             concerned.retain(|(_, listener)| before.listeners.get(listener) != place.listeners.get(listener));
         }
         match place {
-            Some(place) => self.places.insert(proxy.clone(), place),
+            Some(place) => self.places.insert(proxy, place),
             None => {
                 self.heard.remove(&proxy);
                 self.places.remove(&proxy)
             }
         };
-        self.unwritten.insert(proxy);
         concerned.iter().for_each(|at| self.tell(at));
     }
 
@@ -241,23 +304,54 @@ impl Table {
         self.snapshots.report(group, listener, endpoints);
     }
 
-    /// The store is a memory for the next start: when it fails, it is tried again with the next change.
+    /// When the store fails, it is tried again.
     async fn write(&mut self) {
-        if self.unwritten.is_empty() {
-            return;
-        }
-        let mut change = Change::new();
-        for proxy in &self.unwritten {
-            let key = format!("{PREFIX}{proxy}");
-            change = match self.places.get(proxy) {
-                Some(place) => change.put(key, place),
-                None => change.delete(key),
+        let unwritten: Vec<Arc<str>> = self.unwritten.iter().cloned().collect();
+        let (stay, go): (Vec<_>, Vec<_>) = unwritten.into_iter().partition(|proxy| self.places.contains_key(proxy));
+        for some in stay.chunks(TOGETHER) {
+            let put = |change: Change, proxy: &Arc<str>| match self.places.get(proxy) {
+                Some(place) => change.put(format!("{PREFIX}{proxy}"), place),
+                None => change,
             };
+            let change = some.iter().fold(Change::new(), put);
+            match self.store.commit(change).await {
+                Ok(revision) => {
+                    for proxy in some {
+                        self.known.insert(proxy.clone(), revision);
+                        self.unwritten.remove(proxy);
+                    }
+                }
+                Err(failure) => return not_written(&failure),
+            }
         }
-        match self.store.commit(change).await {
-            Ok(_) => self.unwritten.clear(),
-            Err(failure) => tell::tell(format_args!("where proxies listen was not written: {failure}")),
+        let go = if self.store.is_shared() { go.chunks(1) } else { go.chunks(TOGETHER) };
+        for some in go {
+            let delete = |change: Change, proxy: &Arc<str>| {
+                let key = format!("{PREFIX}{proxy}");
+                match self.known.get(proxy).filter(|_| self.store.is_shared()) {
+                    // Another daemon may hear it by now.
+                    Some(revision) => change.expect(&key, Some(*revision)).delete(&key),
+                    None => change.delete(&key),
+                }
+            };
+            let change = some.iter().fold(Change::new(), delete);
+            match self.store.commit(change).await {
+                Ok(_) | Err(Failure::Conflict { .. }) => {
+                    for proxy in some {
+                        self.known.remove(proxy);
+                        self.unwritten.remove(proxy);
+                    }
+                }
+                Err(failure) => return not_written(&failure),
+            }
         }
+    }
+}
+
+fn not_written(failure: &Failure) {
+    // That etcd is away was told.
+    if !matches!(failure, Failure::Away(_)) {
+        tell::tell(format_args!("where proxies listen was not written: {failure}"));
     }
 }
 

@@ -208,7 +208,7 @@ async fn a_root_waits_until_proxies_say_that_they_trust_it() {
     let old = version();
     reports.send(pb::Report { certificates: vec![trusts(&old)], ..pb::Report::default() }).await.unwrap();
     within(async {
-        let told = || running.daemon.fleet.member(&joined.proxy).and_then(|member| member.report.clone());
+        let told = || running.daemon.fleet.own_member(&joined.proxy).and_then(|member| member.report.clone());
         while told().is_none_or(|report| report.certificates.is_empty()) {
             tokio::time::sleep(LOOK).await;
         }

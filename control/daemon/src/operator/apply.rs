@@ -7,7 +7,8 @@
 //!             NEEDS_FORCE
 //! ```
 
-use super::canary::{self, Canary, Verdict};
+use super::canary::Canary;
+use super::trial::{self, Record, Verdict};
 use super::{difference, documents};
 use crate::authority::Refusal;
 use crate::collect::Member;
@@ -15,7 +16,6 @@ use crate::state::{Daemon, InForce, now_ms};
 use crate::store::Failure;
 use crate::store::documents::{About, Version};
 use crate::tell;
-use api::mesh::Mesh;
 use api::pb;
 use api::pb::Outcome;
 use std::collections::HashMap;
@@ -42,7 +42,7 @@ pub(super) struct Push {
     base: Option<u64>,
     force: bool,
     wait: bool,
-    canary: Option<Canary>,
+    canary: Option<(Canary, pb::Canary)>,
     comment: String,
     author: String,
     again: Option<u64>,
@@ -52,7 +52,8 @@ impl Push {
     /// What an operator asks for.
     pub(super) fn of(request: pb::ApplyRequest, author: String) -> Result<Push, Refusal> {
         let pb::ApplyRequest { document, file, base, force, wait, canary, comment } = request;
-        let canary = canary.as_ref().map(Canary::read).transpose().map_err(Refusal::Wrong)?;
+        let read = |asked: pb::Canary| Canary::read(&asked).map(|canary| (canary, asked));
+        let canary = canary.map(read).transpose().map_err(Refusal::Wrong)?;
         let comment = comment.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_COMMENT).collect();
         Ok(Push { document, file, base, force, wait, canary, comment, author, again: None })
     }
@@ -91,7 +92,7 @@ pub(super) async fn apply(daemon: Arc<Daemon>, push: Push, sender: mpsc::Sender<
 }
 
 /// What became of it; `Running`: it is in force.
-struct Done {
+pub(super) struct Done {
     number: u64,
     outcome: Outcome,
     line: String,
@@ -115,13 +116,14 @@ async fn put_in_force(
     if push.base.is_some_and(|base| base != number) {
         return stays(Outcome::Conflict, conflict(now.as_deref(), push.base), Vec::new());
     }
-    if let Some(trial) = daemon.trial.now() {
+    if let Some(tried) = trial::now(&daemon.store).await? {
         if push.again == Some(number) {
-            trial.stop();
-            let line = format!("the trial of version {} is ended; version {number} stays in force", trial.number);
+            trial::stop(daemon).await?;
+            let tried = tried.value.number;
+            let line = format!("the trial of version {tried} is ended; version {number} stays in force");
             return stays(Outcome::Unchanged, line, Vec::new());
         }
-        return stays(Outcome::Conflict, on_trial(&trial, number), Vec::new());
+        return stays(Outcome::Conflict, on_trial(daemon, number), Vec::new());
     }
     if let Some(now) = &now
         && daemon.store.document(&now.version).await? == push.document
@@ -138,7 +140,7 @@ async fn put_in_force(
     let base = now.as_ref().map(|now| now.version.number);
     if let Some(canary) = &push.canary {
         let groups: Vec<String> = difference.affected.into_iter().map(|affected| affected.group).collect();
-        return try_out(daemon, canary, (&push.document, about, Arc::new(mesh)), base, &groups, sender).await;
+        return try_out(daemon, canary, (&push.document, about), base, &groups, sender).await;
     }
     let version = match daemon.store.push(base, &push.document, about).await {
         Ok(version) => version,
@@ -159,8 +161,8 @@ async fn put_in_force(
 /// Puts a version in force after some proxies have tried it; or takes it back.
 async fn try_out(
     daemon: &Daemon,
-    canary: &Canary,
-    (document, about, mesh): (&str, About, Arc<Mesh>),
+    (canary, asked): &(Canary, pb::Canary),
+    (document, about): (&str, About),
     base: Option<u64>,
     groups: &[String],
     sender: &mpsc::Sender<Result<pb::Progress, Status>>,
@@ -175,48 +177,89 @@ async fn try_out(
         }
         Err(failure) => return Err(failure.into()),
     };
+    let all = daemon.fleet.members();
+    let members = canary.members(number, groups, &all);
+    let of = all.values().filter(|member| member.is_connected() && members.contains_key(&member.group)).count();
+    let pb::Canary { percent, abort_on, .. } = asked.clone();
+    let watch_ms = u32::try_from(canary.watch.as_millis()).unwrap_or(u32::MAX);
+    let (counts, stopped) = (false, false);
+    let record = Record { number, base, author, members, of, percent, watch_ms, abort_on, counts, stopped };
+    if record.members.is_empty() {
+        return end(daemon, &record, Verdict::Good(String::new())).await;
+    }
+    // Until it is known otherwise: should the daemon end now, that is what became of it.
+    documents::taken_back(&daemon.store, number, "the daemon ended while it was on trial").await?;
+    if !trial::begin(daemon, &record).await? {
+        documents::taken_back(&daemon.store, number, "another version was on trial").await?;
+        let line = on_trial(daemon, now);
+        return Ok(Done { number: now, outcome: Outcome::Conflict, line, findings: Vec::new() });
+    }
+    let tried: usize = record.members.values().map(std::collections::BTreeSet::len).sum();
+    tell::tell(format_args!("operator `{}`: version {number} is on trial with {tried} proxies", record.author));
+    lead(daemon, &record, sender).await
+}
+
+/// Leads a trial to its end.
+pub(super) async fn lead(
+    daemon: &Daemon,
+    record: &Record,
+    sender: &mpsc::Sender<Result<pb::Progress, Status>>,
+) -> Result<Done, Refusal> {
+    let ended = match trial::watch(daemon, record, sender).await {
+        Ok(verdict) => end(daemon, record, verdict).await,
+        Err(refusal) => Err(refusal),
+    };
+    daemon.trial.leave();
+    ended
+}
+
+/// Does what became of a trial.
+async fn end(daemon: &Daemon, record: &Record, verdict: Verdict) -> Result<Done, Refusal> {
+    let &Record { number, base, .. } = record;
+    let now = base.unwrap_or(0);
     let back = |line: String, findings: Vec<String>| Done { number: now, outcome: Outcome::RolledBack, line, findings };
-    let members = canary.members(number, groups, &daemon.fleet.members());
-    let mut seen = String::new();
-    if !members.is_empty() {
-        // Until it is known otherwise: should the daemon end now, that is what became of it.
-        documents::taken_back(&daemon.store, number, "the daemon ended while it was on trial").await?;
-        let all: usize = members.values().map(std::collections::BTreeSet::len).sum();
-        tell::tell(format_args!("operator `{author}`: version {number} is on trial with {all} proxies"));
-        match canary::run(daemon, canary, (number, &author, mesh), &members, sender).await {
-            Verdict::Good(judged) => seen = judged,
-            Verdict::Bad(why) => {
-                documents::taken_back(&daemon.store, number, &why.join("; ")).await?;
-                tell::tell(format_args!("version {number} is taken back: {}", why.join("; ")));
-                return Ok(back(format!("version {number} is taken back; version {now} is in force"), why));
+    let (seen, why) = match verdict {
+        Verdict::Good(seen) => (seen, None),
+        Verdict::Bad(why) => (String::new(), Some(why)),
+        Verdict::Lost => {
+            let line = format!(
+                "this daemon was cut off from etcd for a while, and leads the trial of version {number} no more; \
+                 `ringwayctl history` tells what became of it"
+            );
+            return Ok(Done { number: now, outcome: Outcome::TimedOut, line, findings: Vec::new() });
+        }
+    };
+    if let Some(why) = why {
+        daemon.store.commit(trial::over(documents::is_taken_back(number, &why.join("; ")))).await?;
+        trial::look(daemon).await?;
+        tell::tell(format_args!("version {number} is taken back: {}", why.join("; ")));
+        return Ok(back(format!("version {number} is taken back; version {now} is in force"), why));
+    }
+    // Another leader may have done so, and not said it any more.
+    if daemon.store.head().await?.map(|head| head.number) != Some(number) {
+        match daemon.store.put_in_force(base, number).await {
+            Ok(()) => {}
+            Err(Failure::Conflict { .. }) => {
+                let why = "another version came in force meanwhile";
+                daemon.store.commit(trial::over(documents::is_taken_back(number, why))).await?;
+                daemon.read_document().await?;
+                trial::look(daemon).await?;
+                return Ok(back(conflict(daemon.in_force().borrow().as_deref(), base), Vec::new()));
             }
-            Verdict::Busy(other) => {
-                documents::taken_back(&daemon.store, number, "another version was on trial").await?;
-                let line = on_trial(&other, now);
-                return Ok(Done { number: now, outcome: Outcome::Conflict, line, findings: Vec::new() });
-            }
+            Err(failure) => return Err(failure.into()),
         }
     }
-    let moved = daemon.store.put_in_force(base, number).await;
-    if let Err(failure) = moved {
-        daemon.snapshots.end_trial();
-        return match failure {
-            Failure::Conflict { .. } => {
-                daemon.read_document().await?;
-                Ok(back(conflict(daemon.in_force().borrow().as_deref(), base), Vec::new()))
-            }
-            failure => Err(failure.into()),
-        };
-    }
-    if let Err(failure) = documents::not_taken_back(&daemon.store, number).await {
+    // It is in force: whatever fails now changes nothing of that.
+    if let Err(failure) = daemon.store.commit(trial::over(documents::is_not_taken_back(number))).await {
         tell::tell(format_args!("version {number} is in force, and its history may say that it is not: {failure}"));
     }
     read(daemon, number).await;
-    let line = match members.is_empty() {
+    trial::look(daemon).await?;
+    let line = match record.members.is_empty() {
         true => format!("version {number} is in force; nobody who is connected could try it"),
         false => format!("version {number} is in force, after its trial: {seen}"),
     };
-    tell::tell(format_args!("operator `{author}`: {line}"));
+    tell::tell(format_args!("operator `{}`: {line}", record.author));
     Ok(Done { number, outcome: Outcome::Running, line, findings: Vec::new() })
 }
 
@@ -229,8 +272,8 @@ async fn read(daemon: &Daemon, number: u64) {
 }
 
 /// One push at a time.
-fn on_trial(trial: &canary::Running, now: u64) -> String {
-    let told = trial.told();
+fn on_trial(daemon: &Daemon, now: u64) -> String {
+    let told = trial::told(daemon).unwrap_or_else(|| "another version is on trial".to_owned());
     format!("{told}: wait for it, or end it with `ringwayctl rollback {now}`; nothing has changed")
 }
 

@@ -1,31 +1,18 @@
-//! A push on trial: some proxies of each group that it changes have it first, and are watched. It goes on, or is taken back,
-//! by itself: by what they refuse, by how many of their answers fail, by how long they take, held against the rest of their
-//! groups.
+//! What a trial of a push is: who has it first, how long they are watched, and what takes it back: how many of their answers
+//! fail, how long they take, held against the rest of their groups. `trial` does it.
 
-use super::apply::{Counted, count};
 use crate::collect::{Counts, Member};
 use crate::encode::sha256;
-use crate::state::Daemon;
-use api::mesh::Mesh;
 use api::pb;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, watch};
-use tonic::Status;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// When nobody says.
 const WATCH: Duration = Duration::from_secs(30);
 /// Two reports of each proxy, which come every two seconds: less shows nothing.
 const SHORTEST: Duration = Duration::from_secs(4);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-/// Those on trial get so long to take the push.
-const TAKE: Duration = Duration::from_secs(60);
-/// One that is gone for so long has not only lost its connection.
-const GONE: Duration = Duration::from_secs(10);
-/// How often is looked, and told.
-const LOOK: Duration = Duration::from_millis(250);
-const TELL: Duration = Duration::from_secs(2);
 /// With fewer requests nothing is judged by them.
 const ENOUGH: u64 = 50;
 /// The rest fares as badly when those on trial are no worse than so many times it.
@@ -36,7 +23,7 @@ const AS_BAD: f64 = 1.5;
 pub(super) struct Canary {
     /// Of a group's members that are connected.
     percent: u32,
-    watch: Duration,
+    pub(super) watch: Duration,
     limits: Vec<Limit>,
 }
 
@@ -79,6 +66,11 @@ impl Canary {
     ) -> BTreeMap<String, BTreeSet<String>> {
         chosen(self.percent, number, groups, members)
     }
+
+    /// Why those on trial are worse than they may be.
+    pub(super) fn judge(&self, trial: &Counts, rest: &Counts) -> Vec<String> {
+        self.limits.iter().filter_map(|limit| judge(*limit, trial, rest)).collect()
+    }
 }
 
 /// `errors>1%`, `p99>200ms`, `latency>1.5x`
@@ -100,66 +92,6 @@ fn limit(text: &str) -> Result<Limit, String> {
         _ => None,
     };
     found.ok_or_else(wrong)
-}
-
-/// The push that is on trial. There is one at a time.
-#[derive(Debug, Default)]
-pub(crate) struct Slot(Mutex<Option<Arc<Running>>>);
-
-/// A trial under way.
-#[derive(Debug)]
-pub(crate) struct Running {
-    /// The version that is tried.
-    pub(super) number: u64,
-    pub(super) author: String,
-    members: usize,
-    of: usize,
-    ends: Mutex<Option<Instant>>,
-    stop: watch::Sender<bool>,
-}
-
-impl Slot {
-    /// The trial under way.
-    pub(super) fn now(&self) -> Option<Arc<Running>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Takes the place, if it is free.
-    fn begin(self: &Arc<Slot>, running: Arc<Running>) -> Option<Held> {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if slot.is_some() {
-            return None;
-        }
-        *slot = Some(running);
-        drop(slot);
-        Some(Held(self.clone()))
-    }
-}
-
-/// The place, until it is dropped.
-struct Held(Arc<Slot>);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
-
-impl Running {
-    /// For people.
-    pub(super) fn told(&self) -> String {
-        let ends = *self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = match ends {
-            Some(ends) => format!("{} s left", ends.saturating_duration_since(Instant::now()).as_secs()),
-            None => "being taken".to_owned(),
-        };
-        format!("version {} by `{}` on {} of {} proxies, {left}", self.number, self.author, self.members, self.of)
-    }
-
-    /// It is taken back.
-    pub(super) fn stop(&self) {
-        self.stop.send_replace(true);
-    }
 }
 
 /// Who tries a push: of each group that it changes, some of those who are connected, by a hash of who they are and of what
@@ -184,169 +116,6 @@ fn chosen(
         list.into_iter().take(count).map(|(_, proxy)| proxy).collect()
     };
     all.into_iter().map(|(group, list)| (group, some(list))).collect()
-}
-
-/// What became of a trial.
-pub(super) enum Verdict {
-    /// What it was judged by.
-    Good(String),
-    /// Why it is taken back.
-    Bad(Vec<String>),
-    /// Another trial is under way.
-    Busy(Arc<Running>),
-}
-
-/// Tries a version out. When this returns nobody has it any more, unless it is good: then whoever had it keeps it until it
-/// is in force.
-pub(super) async fn run(
-    daemon: &Daemon,
-    canary: &Canary,
-    version: (u64, &str, Arc<Mesh>),
-    members: &BTreeMap<String, BTreeSet<String>>,
-    sender: &mpsc::Sender<Result<pb::Progress, Status>>,
-) -> Verdict {
-    let (number, author, mesh) = version;
-    let all = daemon.fleet.members();
-    let of = all.values().filter(|member| member.is_connected() && members.contains_key(&member.group)).count();
-    let count = members.values().map(BTreeSet::len).sum();
-    let (stop, stopped) = watch::channel(false);
-    let (author, ends) = (author.to_owned(), Mutex::default());
-    let running = Arc::new(Running { number, author, members: count, of, ends, stop });
-    let Some(_held) = daemon.trial.begin(running.clone()) else {
-        return daemon.trial.now().map_or(Verdict::Bad(Vec::new()), Verdict::Busy);
-    };
-    daemon.snapshots.try_out(number, mesh, members);
-    let trial = Trial { daemon, canary, number, members, running: &running, stopped, sender };
-    match trial.watch().await {
-        Ok(seen) => Verdict::Good(seen),
-        Err(bad) => {
-            daemon.snapshots.end_trial();
-            Verdict::Bad(bad)
-        }
-    }
-}
-
-/// By proxy: its epoch, and what it had counted.
-type Seen = HashMap<Arc<str>, (u64, Counts)>;
-
-struct Trial<'t> {
-    daemon: &'t Daemon,
-    canary: &'t Canary,
-    number: u64,
-    members: &'t BTreeMap<String, BTreeSet<String>>,
-    running: &'t Running,
-    stopped: watch::Receiver<bool>,
-    sender: &'t mpsc::Sender<Result<pb::Progress, Status>>,
-}
-
-impl Trial<'_> {
-    fn has(&self, proxy: &str) -> bool {
-        self.members.values().any(|members| members.contains(proxy))
-    }
-
-    /// Watches until the end; what was seen.
-    ///
-    /// # Errors
-    /// Why it is taken back.
-    async fn watch(&self) -> Result<String, Vec<String>> {
-        let begun = Instant::now();
-        let mut absent: HashMap<String, Instant> = HashMap::new();
-        let mut epochs: HashMap<Arc<str>, u64> = HashMap::new();
-        let mut from: Option<(Instant, Seen)> = None;
-        let mut told: Option<Instant> = None;
-        loop {
-            if *self.stopped.borrow() {
-                return Err(vec!["an operator ended it".to_owned()]);
-            }
-            let members = self.daemon.fleet.members();
-            let tried: HashMap<_, _> = members
-                .iter()
-                .filter(|(id, _)| self.has(id))
-                .map(|(id, member)| (id.clone(), member.clone()))
-                .collect();
-            if let Some(gone) = self.gone(&tried, &mut absent).or_else(|| began_anew(&tried, &mut epochs)) {
-                return Err(vec![gone]);
-            }
-            let Counted { of, done, refused, behind } = count(tried, self.number);
-            if !refused.is_empty() {
-                return Err(refused);
-            }
-            let mut line = format!("{done} of {of} proxies on trial have version {}", self.number);
-            match &mut from {
-                None if behind.is_empty() => {
-                    let ends = Instant::now() + self.canary.watch;
-                    *self.running.ends.lock().unwrap_or_else(PoisonError::into_inner) = Some(ends);
-                    from = Some((Instant::now(), self.daemon.fleet.telemetry().of_proxies()));
-                }
-                None if begun.elapsed() > TAKE => {
-                    let seconds = TAKE.as_secs();
-                    return Err(behind.iter().map(|id| format!("{id}: has not taken it in {seconds} s")).collect());
-                }
-                None => {}
-                Some((since, before)) => {
-                    let groups = self.counted(before);
-                    let judged = groups.iter().flat_map(|(group, (trial, rest))| {
-                        let bad = self.canary.limits.iter().filter_map(|limit| judge(*limit, trial, rest));
-                        bad.map(|bad| format!("group {group}: {bad}")).collect::<Vec<_>>()
-                    });
-                    let bad: Vec<String> = judged.collect();
-                    if !bad.is_empty() {
-                        return Err(bad);
-                    }
-                    let seen =
-                        groups.iter().map(|(group, (trial, rest))| format!("{group}: {}", compared(trial, rest)));
-                    let seen = seen.collect::<Vec<_>>().join("; ");
-                    let Some(left) = self.canary.watch.checked_sub(since.elapsed()) else { return Ok(seen) };
-                    line.push_str(&format!("; {} s left: {seen}", left.as_secs()));
-                }
-            }
-            if told.is_none_or(|told| told.elapsed() >= TELL) {
-                told = Some(Instant::now());
-                let progress = pb::Progress { line, version: self.number, done, of, ..pb::Progress::default() };
-                // It goes on though nobody listens.
-                let _ = self.sender.try_send(Ok(progress));
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    /// One of those on trial that is not connected any more.
-    fn gone(&self, tried: &HashMap<Arc<str>, Member>, absent: &mut HashMap<String, Instant>) -> Option<String> {
-        for proxy in self.members.values().flatten() {
-            if tried.get(proxy.as_str()).is_some_and(Member::is_connected) {
-                absent.remove(proxy);
-            } else if absent.entry(proxy.clone()).or_insert_with(Instant::now).elapsed() > GONE {
-                return Some(format!("{proxy}: is gone"));
-            }
-        }
-        None
-    }
-
-    /// By group, what those on trial counted since, and the rest of the group.
-    fn counted(&self, before: &mut Seen) -> BTreeMap<&str, (Counts, Counts)> {
-        let groups = self.members.keys().map(|group| (group.as_str(), Default::default()));
-        let mut groups: BTreeMap<&str, (Counts, Counts)> = groups.collect();
-        let members = self.daemon.fleet.members();
-        for (proxy, (epoch, counts)) in self.daemon.fleet.telemetry().of_proxies() {
-            let Some(member) = members.get(&proxy) else { continue };
-            let Some((trial, rest)) = groups.get_mut(member.group.as_str()) else { continue };
-            // Of one that is seen for the first time it is not known when it counted what: that is where counting begins.
-            let (same, start) = *before.entry(proxy.clone()).or_insert((epoch, counts));
-            // Of another process all is new.
-            let news = if same == epoch { counts.since(&start) } else { counts };
-            if self.has(&proxy) { trial.add(&news) } else { rest.add(&news) }
-        }
-        groups
-    }
-}
-
-/// One of those on trial whose process is another than before: it ended, whatever it was that ended it.
-fn began_anew(tried: &HashMap<Arc<str>, Member>, epochs: &mut HashMap<Arc<str>, u64>) -> Option<String> {
-    tried.iter().find_map(|(proxy, member)| {
-        let epoch = member.hello.as_ref()?.epoch;
-        let first = *epochs.entry(proxy.clone()).or_insert(epoch);
-        (first != epoch).then(|| format!("{proxy}: its process ended, and began anew"))
-    })
 }
 
 /// Why those on trial are worse than they may be.
@@ -375,7 +144,7 @@ fn judge(limit: Limit, trial: &Counts, rest: &Counts) -> Option<String> {
 }
 
 /// `errors 0.0% (rest 0.1%), p99 12.0 ms (rest 11.0 ms)`
-fn compared(trial: &Counts, rest: &Counts) -> String {
+pub(super) fn compared(trial: &Counts, rest: &Counts) -> String {
     if trial.requests() < ENOUGH {
         return format!("{} requests, too few to judge by", trial.requests());
     }

@@ -100,13 +100,15 @@ fn versions(of: impl Iterator<Item = Packed>) -> BTreeMap<String, String> {
 fn routes(of: &Resources) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     for configuration in &of.routes {
-        for host in &configuration.virtual_hosts {
+        // What stands around a route is copied for each, and there may be ten thousand: without the others.
+        let mut around = configuration.clone();
+        for host in std::mem::take(&mut around.virtual_hosts) {
+            let mut bare = host.clone();
+            bare.routes.clear();
             for (at, route) in host.routes.iter().enumerate() {
-                let mut alone = configuration.clone();
-                alone.virtual_hosts.clear();
-                let mut bare = host.clone();
-                bare.routes = vec![route.clone()];
-                alone.virtual_hosts.push(bare);
+                let mut alone = around.clone();
+                alone.virtual_hosts.push(bare.clone());
+                alone.virtual_hosts[0].routes.push(route.clone());
                 let version = format!("{at} {}", Packed::routes(&alone).version);
                 let name = format!("{}/{}", configuration.name, route.name);
                 // Routes of two hosts may have one name.

@@ -1,6 +1,6 @@
 //! Documents: checked, compared, shown.
 
-use super::{difference, judge};
+use super::{difference, judge, trial};
 use crate::authority::Refusal;
 use crate::state::Daemon;
 use crate::store::documents::Version;
@@ -86,7 +86,7 @@ pub(super) async fn version(daemon: &Daemon, number: u64) -> Result<Version, Ref
 
 async fn shown(daemon: &Daemon, version: Version, in_force: u64) -> Result<pb::Version, Refusal> {
     let Version { number, at_ms, author, comment, digest, again: _ } = version;
-    let is_tried = daemon.trial.now().is_some_and(|trial| trial.number == number);
+    let is_tried = trial::now(&daemon.store).await?.is_some_and(|trial| trial.value.number == number);
     let why = daemon.store.get::<String>(&taken_back_key(number)).await?.map(|entry| entry.value);
     let (state, comment) = match why {
         _ if number == in_force => ("in force", comment),
@@ -100,13 +100,18 @@ async fn shown(daemon: &Daemon, version: Version, in_force: u64) -> Result<pb::V
 
 /// Notes that a version was tried, and why it did not come in force.
 pub(super) async fn taken_back(store: &Store, number: u64, why: &str) -> Result<(), Failure> {
+    store.commit(is_taken_back(number, why)).await.map(drop)
+}
+
+/// The change that notes it.
+pub(super) fn is_taken_back(number: u64, why: &str) -> Change {
     let why: String = why.chars().filter(|c| !c.is_control()).take(1000).collect();
-    store.commit(Change::new().put(taken_back_key(number), &why)).await.map(drop)
+    Change::new().put(taken_back_key(number), &why)
 }
 
 /// It came in force after all.
-pub(super) async fn not_taken_back(store: &Store, number: u64) -> Result<(), Failure> {
-    store.commit(Change::new().delete(taken_back_key(number))).await.map(drop)
+pub(super) fn is_not_taken_back(number: u64) -> Change {
+    Change::new().delete(taken_back_key(number))
 }
 
 fn taken_back_key(number: u64) -> String {

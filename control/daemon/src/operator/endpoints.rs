@@ -2,43 +2,34 @@
 
 use crate::authority::Refusal;
 use crate::state::Daemon;
-use crate::store::{Change, Failure, Store};
+use crate::store::{Change, Entry, Failure, Store};
 use crate::tell;
 use api::{Address, Endpoints, pb};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-/// By service, the addresses as they were given.
-type Given = BTreeMap<String, Vec<String>>;
+/// The prefix of their keys; the service stands behind it, the addresses as they were given are the value.
+const PREFIX: &str = "endpoints/";
 
-const KEY: &str = "endpoints";
-/// Somebody else may be first so often.
-const TRIES: usize = 16;
+/// By service, the revision that wrote what the snapshots have.
+pub(crate) type Seen = HashMap<String, u64>;
 
 /// Sets a service's endpoints, all of them; the answer says so.
 pub(super) async fn set(daemon: &Daemon, request: pb::SetEndpointsRequest) -> Result<String, Refusal> {
     let pb::SetEndpointsRequest { service, addresses } = request;
     may_be_set(daemon, &service)?;
     let read = api::mesh::read_addresses(&addresses).map_err(Refusal::Wrong)?;
-    for _ in 0..TRIES {
-        let before = daemon.store.get::<Given>(KEY).await?;
-        let revision = before.as_ref().map(|entry| entry.revision);
-        let mut given = before.map(|entry| entry.value).unwrap_or_default();
-        match addresses.is_empty() {
-            true => given.remove(&service),
-            false => given.insert(service.clone(), addresses.clone()),
-        };
-        match daemon.store.commit(Change::new().expect(KEY, revision).put(KEY, &given)).await {
-            Err(Failure::Conflict { .. }) => continue,
-            Err(failure) => return Err(failure.into()),
-            Ok(_) => daemon.read_endpoints().await?,
-        }
-        return Ok(match read.len() {
-            0 => format!("service `{service}` has no endpoint any more"),
-            1 => format!("service `{service}` has 1 endpoint"),
-            count => format!("service `{service}` has {count} endpoints"),
-        });
-    }
-    Err(Refusal::NotYet("too many set endpoints at the same time; try again".to_owned()))
+    let (count, key) = (read.len(), format!("{PREFIX}{service}"));
+    let change = match addresses.is_empty() {
+        true => Change::new().delete(key),
+        false => Change::new().put(key, &addresses),
+    };
+    let revision = daemon.store.commit(change).await?;
+    daemon.endpoints_set(&service, revision, read).await;
+    Ok(match count {
+        0 => format!("service `{service}` has no endpoint any more"),
+        1 => format!("service `{service}` has 1 endpoint"),
+        count => format!("service `{service}` has {count} endpoints"),
+    })
 }
 
 /// Only what the document leaves to operators is theirs.
@@ -58,15 +49,22 @@ fn may_be_set(daemon: &Daemon, service: &str) -> Result<(), Refusal> {
     }
 }
 
-/// All that operators have set. What cannot be read any more is left out, and told.
-pub(crate) async fn read_set(store: &Store) -> Result<BTreeMap<String, Vec<Address>>, Failure> {
-    let given = store.get::<Given>(KEY).await?.map(|entry| entry.value).unwrap_or_default();
-    let read = |(service, addresses): (String, Vec<String>)| match api::mesh::read_addresses(&addresses) {
-        Ok(list) => Some((service, list)),
-        Err(why) => {
-            tell::tell(format_args!("the endpoints that were set for service `{service}` cannot be read: {why}"));
-            None
+/// What operators have set since it was seen last, by service; empty: it is gone. What cannot be read any more is left out,
+/// and told.
+pub(crate) async fn read_set(store: &Store, seen: &mut Seen) -> Result<BTreeMap<String, Vec<Address>>, Failure> {
+    let (mut changed, mut there) = (BTreeMap::new(), Seen::new());
+    for (key, Entry { value, revision }) in store.list::<Vec<String>>(PREFIX).await? {
+        let service = key[PREFIX.len()..].to_owned();
+        if seen.remove(&service) != Some(revision) {
+            let read = api::mesh::read_addresses(&value).unwrap_or_else(|why| {
+                tell::tell(format_args!("the endpoints that were set for service `{service}` cannot be read: {why}"));
+                Vec::new()
+            });
+            changed.insert(service.clone(), read);
         }
-    };
-    Ok(given.into_iter().filter_map(read).collect())
+        there.insert(service, revision);
+    }
+    changed.extend(seen.drain().map(|(gone, _)| (gone, Vec::new())));
+    *seen = there;
+    Ok(changed)
 }

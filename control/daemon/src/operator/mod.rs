@@ -9,15 +9,17 @@ mod endpoints;
 mod judge;
 mod status;
 mod traffic;
+pub(crate) mod trial;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use canary::Slot;
-pub(crate) use endpoints::read_set;
+pub(crate) use endpoints::{Seen, read_set};
 
 use crate::authority::{Operator as Who, Refusal, Role};
+use crate::collect::Member;
 use crate::credentials;
+use crate::peers;
 use crate::state::Daemon;
 use crate::tell;
 use api::pb;
@@ -155,10 +157,17 @@ impl Operator for Service {
         let author = self.who(&request, Role::Write).await?.name;
         let id = request.into_inner().proxy;
         let proxy = self.0.authority.proxy(&id).await?.ok_or_else(|| status::no_proxy(&id))?;
-        if !self.0.fleet.drain(&proxy.id) {
+        let is_here = self.0.fleet.own_member(&id).is_some_and(|member| member.is_connected());
+        let is_elsewhere = || self.0.fleet.members().get(id.as_str()).is_some_and(Member::is_connected);
+        if is_here && self.0.fleet.drain(&proxy.id) {
+            return done(&author, format!("proxy `{id}` drains"));
+        }
+        if !self.0.store.is_shared() || !is_elsewhere() {
             let line = format!("proxy `{id}` is not connected: there is no process of it to drain that is known here");
             return Err(Refusal::NotYet(line).into());
         }
+        // For the daemon that it is connected to.
+        peers::drain(&self.0.store, &proxy.id).await.map_err(Refusal::from)?;
         done(&author, format!("proxy `{id}` drains"))
     }
 

@@ -1,10 +1,11 @@
 //! Each proxy that has joined: who it is, whether it is there, and how far.
 
+use super::trial;
 use crate::authority::{Proxy, Refusal};
-use crate::collect::Member;
+use crate::collect::{Member, shown};
+use crate::peers;
 use crate::state::Daemon;
 use api::pb;
-use std::sync::Arc;
 
 /// Everything that is known of proxies.
 pub(super) async fn status(daemon: &Daemon) -> Result<pb::StatusAnswer, Refusal> {
@@ -13,48 +14,38 @@ pub(super) async fn status(daemon: &Daemon) -> Result<pb::StatusAnswer, Refusal>
     let records = daemon.authority.proxies().await?;
     let proxies = records.into_iter().map(|record| {
         let member = members.remove(record.id.as_str()).unwrap_or_default();
-        shown(record, &member)
+        with_record(record, &member)
     });
+    let named = |id: &str, peer: peers::Sharer, is_this: bool| pb::DaemonThere {
+        id: id.to_owned(),
+        name: peer.name,
+        addresses: peer.addresses,
+        version: peer.version,
+        proxies: peer.proxies,
+        is_this,
+    };
+    let others = peers::others(&daemon.store).await?;
+    let own = daemon.store.is_shared().then(|| named(daemon.store.id(), daemon.as_sharer(), true));
+    let daemons = own.into_iter().chain(others.into_iter().map(|(id, peer)| named(&id, peer, false))).collect();
     Ok(pb::StatusAnswer {
         version,
+        daemons,
+        cut_off: daemon.store.cut_off().map(|away| away.to_string()).unwrap_or_default(),
         proxies: proxies.collect(),
         daemon_version: env!("CARGO_PKG_VERSION").to_owned(),
-        canary: daemon.trial.now().map(|trial| trial.told()).unwrap_or_default(),
+        canary: trial::told(daemon).unwrap_or_default(),
     })
 }
 
-fn shown(record: Proxy, member: &Member) -> pb::Proxy {
-    let report: Arc<pb::Report> = member.report.clone().unwrap_or_default();
-    let progress = member.resources.clone().unwrap_or_default();
-    // What a proxy works with, in the numbers of documents: pushes that had nothing for it are behind it too.
-    let applied = match (member.applied(), report.applied.clone()) {
-        (0, reported) => reported,
-        (number, reported) => Some(pb::Applied { version: number.to_string(), ..reported.unwrap_or_default() }),
-    };
-    let hello = member.hello.clone().unwrap_or_default();
-    let program = match (hello.version.as_str(), member.program.as_str()) {
-        ("", program) => program.to_owned(),
-        (version, "") => version.to_owned(),
-        (version, program) => format!("{program} {version}"),
-    };
+fn with_record(record: Proxy, member: &Member) -> pb::Proxy {
+    let known = shown(member);
     pb::Proxy {
         certificate_not_after_ms: record.in_use().map_or(0, |certificate| certificate.not_after_ms),
-        name: if hello.host.is_empty() { record.name } else { hello.host },
+        name: if known.name.is_empty() { record.name } else { known.name },
         id: record.id,
         group: record.group,
         identity: record.identity,
-        connected: member.is_connected(),
-        last_contact_ms: member.last_contact_ms,
-        sent_version: if progress.sent == 0 { String::new() } else { progress.sent.to_string() },
-        applied,
-        clock_skew_ms: member.clock_skew_ms,
-        address: member.address.map(|address| address.to_string()).unwrap_or_default(),
-        ready: report.ready,
-        draining: report.draining,
-        rejected: member.rejected(),
-        ignored: report.ignored.clone(),
-        listeners: report.listeners.clone(),
-        program_version: program,
+        ..known
     }
 }
 

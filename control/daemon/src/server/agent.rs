@@ -63,7 +63,8 @@ async fn attend(
     orders: mpsc::Sender<Result<pb::Order, Status>>,
 ) {
     let mut roots = daemon.authority.changes();
-    let mut told_ms = 0;
+    // The certificate that was told to be renewed last, and when.
+    let mut told: Option<(String, u64)> = None;
     let mut order = pb::Order { interval_ms: INTERVAL.as_millis() as u32, ..pb::Order::default() };
     let (mut is_first, mut drains) = (true, false);
     loop {
@@ -91,18 +92,19 @@ async fn attend(
         if let Some(report) = report {
             session.reported(report).await;
         }
-        let waits = now_ms < told_ms + RENEWING.as_millis() as u64;
-        order.renew = match wants {
-            Ok(true) => !waits,
-            Ok(false) => {
-                told_ms = 0;
-                false
-            }
+        let old = match wants {
+            Ok(old) => old,
             Err(refusal) => {
                 let _ = orders.try_send(Err(refusal.into()));
                 return;
             }
         };
+        // One that it got since then may be old already: a change of roots has two renewals.
+        let waits = |old: &String| {
+            told.as_ref().is_some_and(|(one, at_ms)| one == old && now_ms < at_ms + RENEWING.as_millis() as u64)
+        };
+        let old = old.filter(|old| !waits(old));
+        order.renew = old.is_some();
         let drain = session.wanted.borrow_and_update().drain;
         order.drain = drain && !drains;
         let detail_until_ms = *session.detail.borrow_and_update();
@@ -112,22 +114,24 @@ async fn attend(
         // One that is too slow to take it is told with its next report.
         if (is_first || details || order.renew || order.drain) && orders.try_send(Ok(order)).is_ok() {
             (is_first, drains) = (false, drain);
-            if order.renew {
-                told_ms = now_ms;
-            }
+            told = old.map(|old| (old, now_ms)).or(told);
         }
     }
 }
 
-/// Notes which certificate the proxy says that it works with, and whether it should be another.
-async fn wants_renewal(daemon: &Daemon, id: &str, report: Option<&pb::Report>) -> Result<bool, Refusal> {
+/// Notes which certificate the proxy says that it works with; what tells it from others, where it should be another.
+async fn wants_renewal(daemon: &Daemon, id: &str, report: Option<&pb::Report>) -> Result<Option<String>, Refusal> {
     let gone = || Refusal::Unknown(format!("the proxy `{id}` was forgotten"));
-    let proxy = daemon.authority.proxy(id).await?.ok_or_else(gone)?;
-    let own = report.and_then(|report| report.certificates.iter().find(|one| one.kind == "own"));
-    let Some(own) = own else { return Ok(daemon.authority.wants_renewal(&proxy)) };
-    daemon.authority.saw_ending(&proxy, own.not_after_ms).await?;
-    let proxy = daemon.authority.proxy(id).await?.ok_or_else(gone)?;
-    Ok(daemon.authority.wants_renewal(&proxy))
+    let mut proxy = daemon.authority.proxy(id).await?.ok_or_else(gone)?;
+    if let Some(own) = report.and_then(|report| report.certificates.iter().find(|one| one.kind == "own")) {
+        if !daemon.authority.saw_ending(&proxy, own.not_after_ms).await? && daemon.store.is_shared() {
+            // It was renewed without its record; the next one is in it.
+            return Ok(daemon.store.cut_off().is_none().then(|| own.not_after_ms.to_string()));
+        }
+        proxy = daemon.authority.proxy(id).await?.ok_or_else(gone)?;
+    }
+    let wants = daemon.authority.wants_renewal(&proxy);
+    Ok(proxy.in_use().filter(|_| wants).map(|certificate| certificate.fingerprint.clone()))
 }
 
 /// The first certificate of a proxy, for a token.
@@ -174,7 +178,7 @@ fn answer(daemon: &Daemon, issued: &Issued, now_ms: u64) -> pb::Issued {
         identity: proxy.identity,
         not_before_ms,
         not_after_ms,
-        daemons: daemon.daemons().to_vec(),
+        daemons: daemon.daemons(),
         clock_ms: now_ms,
     }
 }

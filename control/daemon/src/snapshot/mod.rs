@@ -109,6 +109,21 @@ impl Snapshot {
         &self.resources[kind as usize]
     }
 
+    /// Whether both have the same resources of a kind.
+    pub(crate) fn shares(&self, other: &Snapshot, kind: Kind) -> bool {
+        Arc::ptr_eq(&self.resources[kind as usize], &other.resources[kind as usize])
+    }
+
+    /// Has another's resources of a kind from now on.
+    pub(crate) fn share(&mut self, other: &Snapshot, kind: Kind) {
+        self.resources[kind as usize] = other.resources[kind as usize].clone();
+    }
+
+    /// Has these resources of a kind from now on.
+    pub(crate) fn put(&mut self, kind: Kind, named: Named) {
+        self.resources[kind as usize] = Arc::new(named);
+    }
+
     /// What has changed since an earlier snapshot, by name, several times perhaps; `None`: that is too long ago, or of
     /// another line.
     pub fn changed_after(&self, before: &Snapshot) -> Option<impl Iterator<Item = &(Kind, Arc<str>)>> {
@@ -266,13 +281,18 @@ impl Snapshots {
         }
     }
 
-    /// What operators set for services: all of it.
+    /// What operators set for some services; empty: nothing any more.
     pub fn set(&self, set: BTreeMap<String, Vec<Address>>) {
         let mut inner = self.lock();
-        let before = std::mem::replace(&mut inner.state.set, set);
-        let names = before.keys().chain(inner.state.set.keys());
-        let differs = |name: &&String| before.get(*name) != inner.state.set.get(*name);
-        let changed: BTreeSet<String> = names.filter(differs).cloned().collect();
+        let mut changed = BTreeSet::new();
+        for (service, list) in set {
+            let known = &mut inner.state.set;
+            let same = match list.is_empty() {
+                true => known.remove(&service).is_none(),
+                false => known.insert(service.clone(), list.clone()) == Some(list),
+            };
+            changed.extend((!same).then_some(service));
+        }
         if !changed.is_empty() {
             inner.endpoints_changed(|service| service.is_set() && changed.contains(service.name()));
         }

@@ -1,6 +1,6 @@
 //! The embedded store: one redb file, which one process opens.
 
-use super::{Change, Entry, Failure, Keyed};
+use super::{Change, Entry, Failure, Keyed, Write};
 use crate::encode::{hex, random};
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
@@ -144,7 +144,10 @@ impl Disk {
                         continue;
                     }
                     revision += 1;
-                    for (key, value) in &change.writes {
+                    for prefix in &change.clears {
+                        entries.retain_in(prefix.as_str().., |key, _| !key.starts_with(prefix.as_str()))?;
+                    }
+                    for Write { key, value, .. } in &change.writes {
                         match value {
                             Some(value) => entries.insert(key.as_str(), (revision, value.as_slice()))?,
                             None => entries.remove(key.as_str())?,

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 const HEAD: &str = "documents/head";
 const NEWEST: &str = "documents/newest";
+/// The pieces of texts.
+pub(super) const TEXTS: &str = "documents/text/";
 /// The most bytes of a piece: etcd takes 1.5 MiB in a request.
 const PIECE_BYTES: usize = 512 * 1024;
 
@@ -164,5 +166,5 @@ fn version_key(number: u64) -> String {
 }
 
 fn piece_key(digest: &str, piece: usize) -> String {
-    format!("documents/text/{digest}/{piece:04}")
+    format!("{TEXTS}{digest}/{piece:04}")
 }

@@ -1,6 +1,7 @@
 //! Delta (`DeltaAggregatedResources`): what has changed, by name.
 
-use super::offer::{Message, Offer, Progress, Refusal, TooMuch};
+use super::offer::{Message, Offer, Progress, TooMuch};
+use super::refusal::Refusal;
 use super::{Protocol, node_of};
 use crate::snapshot::{Kind, Snapshot};
 use api::envoy_types::pb::envoy::config::core::v3::Node;

@@ -3,7 +3,9 @@
 //! certificate; what it says about itself is not asked.
 
 mod delta;
+mod envoy;
 mod offer;
+mod refusal;
 mod whole;
 
 #[cfg(test)]
@@ -11,17 +13,21 @@ mod tests;
 
 pub(crate) use offer::Progress;
 
+use crate::authority::Peer;
 use crate::collect::Fleet;
 use crate::snapshot::{Feed, Snapshot};
 use crate::state::Daemon;
 use crate::tell;
+use api::envoy::Envoy;
 use api::envoy_types::pb::envoy::config::core::v3::Node;
 use api::envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryService;
 use api::envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use delta::Delta;
+use envoy::View;
 use offer::TooMuch;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -68,7 +74,9 @@ impl Service {
         request: Request<Streaming<P::Request>>,
     ) -> Result<Response<Responses<P>>, Status> {
         let proxy = self.0.caller(&request).await?.proxy()?;
-        let client = Client { proxy: proxy.id, group: proxy.group };
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
+        let peer = peer.ok_or_else(|| Status::internal("a request without a connection"))?;
+        let client = Client { proxy: proxy.id, group: proxy.group, peer };
         let snapshots = self.0.snapshots.feed(&client.group, &client.proxy);
         Ok(Response::new(serve::<P>(client, request.into_inner(), snapshots, self.0.fleet.clone())))
     }
@@ -101,6 +109,8 @@ impl AggregatedDiscoveryService for Service {
 pub(crate) struct Client {
     pub(crate) proxy: String,
     pub(crate) group: String,
+    /// Where it connects from.
+    pub(crate) peer: IpAddr,
 }
 
 /// Serves one stream in a task of its own, until one side ends it.
@@ -131,6 +141,7 @@ async fn drive<P: Protocol>(
     let mut protocol = P::new(snapshots.now());
     let mut stream = fleet.streams(&client.proxy, &client.group);
     let mut is_introduced = false;
+    let mut view: Option<View> = None;
     loop {
         let now = tokio::time::Instant::now().into_std();
         while let Some(response) = protocol.next(now) {
@@ -138,7 +149,14 @@ async fn drive<P: Protocol>(
                 return Ok(());
             }
         }
-        stream.told(protocol.progress());
+        let progress = protocol.progress();
+        if let Some(places) = view.as_mut().and_then(|view| view.listens(&progress)) {
+            stream.listens(client, places).await;
+        }
+        stream.told(match &view {
+            Some(view) => view.progress(progress),
+            None => progress,
+        });
         let late = protocol.waits_since().map(|since| since + ANSWER);
         if late.is_some_and(|late| late <= now) {
             return Err(Status::deadline_exceeded(format!("a message had no answer for {} s", ANSWER.as_secs())));
@@ -158,12 +176,19 @@ async fn drive<P: Protocol>(
                     if let Some(node) = P::node(&request).filter(|_| !is_introduced) {
                         is_introduced = true;
                         stream.introduced(&node.user_agent_name);
+                        if let Some(envoy) = Envoy::of(node) {
+                            // It has not asked for anything yet.
+                            protocol.take(view.insert(View::new(envoy)).of(snapshots.now()));
+                        }
                     }
                     protocol.hear(request).map_err(|TooMuch(why)| Status::invalid_argument(why))?;
                 }
             },
             changed = snapshots.changed() => match changed {
-                true => protocol.take(snapshots.now()),
+                true => protocol.take(match &mut view {
+                    Some(view) => view.of(snapshots.now()),
+                    None => snapshots.now(),
+                }),
                 // Its group is dropped only when nobody listens.
                 false => return Ok(()),
             },

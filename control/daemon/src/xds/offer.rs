@@ -8,9 +8,9 @@
 //! client refused is not sent again until it is another one; while a listener or a route is refused, nothing that the last
 //! good one may name is taken away.
 
+use super::refusal::Refusal;
 use crate::snapshot::{KINDS, Kind, Snapshot};
-use api::envoy_types::pb::google::rpc::Status;
-use api::{Packed, pb, xds};
+use api::{Packed, pb};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,9 +23,7 @@ const WARM: Duration = Duration::from_secs(2);
 /// Names that a client may ask for, by kind.
 const MOST_NAMES: usize = 100_000;
 /// The longest name, bytes.
-const LONGEST_NAME: usize = 1024;
-/// Refusals that are remembered of one answer.
-const MOST_REFUSALS: usize = 64;
+pub(super) const LONGEST_NAME: usize = 1024;
 
 /// What one client has and wants.
 #[derive(Debug)]
@@ -112,21 +110,6 @@ pub struct Progress {
     pub settled: u64,
     /// What it refuses.
     pub rejected: Vec<pb::Rejected>,
-}
-
-/// Why a client did not take a message.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Refusal {
-    message: String,
-    details: Vec<pb::Rejected>,
-}
-
-impl Refusal {
-    /// The `error_detail` of an answer.
-    pub(super) fn read(status: Status) -> Refusal {
-        let details = status.details.iter().filter_map(|detail| xds::decode(detail, xds::REJECTED).ok()).collect();
-        Refusal { message: status.message, details }
-    }
 }
 
 /// A client that asks for more than there can be.
@@ -241,7 +224,7 @@ impl Offer {
         let subscription = &mut self.kinds[kind as usize];
         let is_last = subscription.under_way.as_ref().is_some_and(|under_way| under_way.nonce.to_string() == nonce);
         let Some(answered) = subscription.under_way.take_if(|_| is_last) else { return false };
-        let refused = refusal.map(|refusal| refusals(kind, &answered, refusal)).unwrap_or_default();
+        let refused = refusal.map(|refusal| refusal.of(kind, &answered.names, answered.number)).unwrap_or_default();
         // A refusal without a name may be of any.
         let anything = refused.iter().any(|one| one.name.is_empty());
         if !anything {
@@ -485,35 +468,4 @@ fn bounded<'n>(names: impl Iterator<Item = &'n String>) -> Result<(), TooMuch> {
         }
     }
     if count > MOST_NAMES { Err(TooMuch("too many names are asked for")) } else { Ok(()) }
-}
-
-/// What an answer refuses: what it says in words of ours, else all that was in the message, with its text.
-fn refusals(kind: Kind, of: &UnderWay, refusal: &Refusal) -> Vec<pb::Rejected> {
-    let cut = |text: &str| text.chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect::<String>();
-    let was_sent = |name: &str| of.names.iter().any(|sent| **sent == *name);
-    let said = refusal.details.iter().filter(|one| one.type_url == kind.type_url() && was_sent(&one.name));
-    let said: Vec<pb::Rejected> = said
-        .take(MOST_REFUSALS)
-        .map(|one| pb::Rejected {
-            type_url: one.type_url.clone(),
-            name: cut(&one.name),
-            field: cut(&one.field),
-            reason: cut(&one.reason),
-            version: of.number.to_string(),
-        })
-        .collect();
-    if !said.is_empty() {
-        return said;
-    }
-    let name = match &of.names[..] {
-        [one] => one.to_string(),
-        _ => String::new(),
-    };
-    vec![pb::Rejected {
-        type_url: kind.type_url().to_owned(),
-        name,
-        reason: cut(&refusal.message),
-        version: of.number.to_string(),
-        ..pb::Rejected::default()
-    }]
 }

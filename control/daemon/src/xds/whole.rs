@@ -1,7 +1,8 @@
 //! State of the world (`StreamAggregatedResources`): each message of listeners and clusters has all of them, and what is
 //! not there is no more; of the other kinds a message has what is new or changed.
 
-use super::offer::{Message, Offer, Progress, Refusal, TooMuch};
+use super::offer::{Message, Offer, Progress, TooMuch};
+use super::refusal::Refusal;
 use super::{Protocol, node_of};
 use crate::encode::{hex, sha256};
 use crate::snapshot::{Kind, Snapshot};

@@ -149,7 +149,7 @@ fn its_file_is_checked_with_positions() {
     assert_eq!(output.status.code(), Some(1));
     let wanted = format!(
         "{name}:2:1: unknown key `adress` in the daemon's file; did you mean `address`?\n\
-         {name}:3:8: `etcd` is not supported yet; write `redb`\n"
+         {name}:3:8: `etcd` needs to know where it is: `{{ etcd: {{ endpoints: [\"http://host:2379\"] }} }}`\n"
     );
     assert_eq!(said, wanted);
     let output = command(folder.path()).arg("-c").arg(&file).output().unwrap();

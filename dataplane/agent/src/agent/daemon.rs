@@ -10,8 +10,8 @@ use crate::files::{Contents, Files, Wanted};
 use crate::sockets::Binding;
 use crate::tell::tell;
 use crate::world::now_s;
-use api::Resources;
 use api::mesh::KeyPair;
+use api::{Resources, xds};
 use plan::{Plan, Rejection};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -141,6 +141,12 @@ impl Daemon {
         self.standing.clone()
     }
 
+    /// How long before its end a certificate is worth a warning, seconds, if it is the one that renews itself.
+    pub(super) fn warn_s(&self, certificate: &plan::Certificate) -> Option<u64> {
+        let joined = self.joined.as_ref().filter(|_| *certificate.name == *xds::IDENTITY_SECRET);
+        joined.map(Joined::overdue_s)
+    }
+
     /// What belongs to the process, and what it proves itself with.
     fn base(&self) -> Resources {
         let mut base = self.file.clone();
@@ -234,6 +240,12 @@ impl Agent {
         if !update.version.is_empty() {
             daemon.version.clone_from(&update.version);
         }
+        if rejections.is_empty()
+            && let Some(plan) = self.with_endpoints(update)
+        {
+            let _ = reply.send(Judged { rejections, wanted: None });
+            return self.use_endpoints(update, plan);
+        }
         let only_endpoints = update.kind == Kind::Endpoints;
         let prepared = self.prepare(!only_endpoints).await;
         let Some(daemon) = &mut self.daemon else { return };
@@ -256,6 +268,34 @@ impl Agent {
             Ok(prepared) => self.adopt(prepared, only_endpoints).await,
             Err(_) => self.tell_standing(),
         }
+    }
+
+    /// The plan with the endpoints that an update brought, where nothing else is new: services come to ten thousands, and
+    /// endpoints come and go all day.
+    fn with_endpoints(&self, update: &Update) -> Option<Plan> {
+        let changed = self.daemon.as_ref()?.shelf.endpoints_alone(update)?;
+        plan::with_endpoints(&self.plan, &changed, self.plan.generation + 1, &self.world())
+    }
+
+    /// Uses it.
+    fn use_endpoints(&mut self, update: &Update, plan: Plan) {
+        let Some(daemon) = &mut self.daemon else { return };
+        let list = &mut self.resources.endpoints;
+        for (_, content) in daemon.shelf.endpoints_alone(update).into_iter().flatten() {
+            match list.iter_mut().find(|one| one.cluster_name == content.cluster_name) {
+                Some(one) => one.clone_from(content),
+                None => {
+                    // By name, as a trial has them.
+                    let at = list.partition_point(|one| one.cluster_name < content.cluster_name);
+                    list.insert(at, content.clone());
+                }
+            }
+        }
+        daemon.shelf.commit_endpoints(update);
+        daemon.seconds = 0;
+        daemon.pending = Some((plan.generation, daemon.version.clone()));
+        self.use_plan(Arc::new(plan));
+        self.tell_standing();
     }
 
     /// Tries everything once more: something beside the resources has changed.

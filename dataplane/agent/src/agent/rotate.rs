@@ -112,7 +112,11 @@ impl Agent {
         let now_s = now_s();
         for certificate in self.plan.certificates() {
             let left_s = certificate.not_after_s.saturating_sub(now_s);
-            let warn_s = if certificate.kind == CertificateKind::Revocations { WARN_LIST_S } else { WARN_S };
+            let own_s = self.daemon.as_ref().and_then(|daemon| daemon.warn_s(certificate));
+            let warn_s = match certificate.kind {
+                CertificateKind::Revocations => WARN_LIST_S,
+                CertificateKind::Own | CertificateKind::Trust => own_s.unwrap_or(WARN_S),
+            };
             if left_s >= warn_s {
                 self.warnings.ending.remove(&certificate.name);
                 continue;
@@ -142,7 +146,8 @@ fn ending(certificate: &plan::Certificate, left_s: u64) -> String {
             "is out of date: whom its issuer has certified is refused until there is another".to_owned()
         }
         0 => "has expired".to_owned(),
-        1..DAY_S => format!("expires in {} hours", left_s / 3600),
+        1..7200 => format!("expires in {} minutes", left_s.div_ceil(60)),
+        7200..DAY_S => format!("expires in {} hours", left_s / 3600),
         _ => format!("expires in {} days", left_s / DAY_S),
     };
     format!("{}: {what}{whose} {when}", certificate.name)
@@ -179,6 +184,7 @@ mod tests {
         };
         assert_eq!(ending(&certificate, 3 * DAY_S + 1), "a.pem: the certificate of shop.example.com expires in 3 days");
         assert_eq!(ending(&certificate, 7200), "a.pem: the certificate of shop.example.com expires in 2 hours");
+        assert_eq!(ending(&certificate, 61), "a.pem: the certificate of shop.example.com expires in 2 minutes");
         let trust = plan::Certificate { kind: CertificateKind::Trust, subject: "".into(), ..certificate };
         assert_eq!(ending(&trust, 0), "a.pem: a trusted certificate has expired");
         let list = plan::Certificate { kind: CertificateKind::Revocations, ..trust };

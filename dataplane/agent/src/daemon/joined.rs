@@ -195,6 +195,12 @@ impl Joined {
         from + life / 2 + random % (life / 20 + 1)
     }
 
+    /// How long before its end it should have been renewed long since, seconds.
+    pub(crate) fn overdue_s(&self) -> u64 {
+        let (from, to) = (self.credential.not_before_s(), self.credential.not_after_s());
+        to.saturating_sub(from) / 4
+    }
+
     /// Whom this proxy takes for its daemon: by the mesh's roots, and by identity.
     pub(crate) fn expected_daemon(&self) -> Vec<Expect> {
         let domain = self.credential.identity().map(|identity| identity.trust_domain().to_owned()).unwrap_or_default();
@@ -361,6 +367,7 @@ pub(super) mod tests {
             let at = joined.renew_at_s(random);
             assert!(at >= half && at <= half + (end - begin) / 20, "{random}");
         }
+        assert_eq!(joined.overdue_s(), (end - begin) / 4);
         assert!(joined.is_valid(half) && !joined.is_valid(end + 1) && !joined.is_valid(begin - 1));
     }
 }

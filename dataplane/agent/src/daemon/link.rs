@@ -4,7 +4,6 @@
 use super::connect::{connect, connect_pinned, status_text};
 use super::folder::Folder;
 use super::joined::{Asking, Joined};
-use super::pause::Pauses;
 use super::report::Reported;
 use super::session::talk;
 use super::standing::{Standing, now_ms};
@@ -14,6 +13,7 @@ use crate::host;
 use crate::state::State;
 use crate::tell::tell;
 use crate::world::now_s;
+use api::Pauses;
 use api::pb;
 use api::pb::agent_client::AgentClient;
 use api::token::Token;
@@ -293,13 +293,16 @@ async fn renewals(
     mut joined: Joined,
     channel: Channel,
 ) -> Result<Infallible, String> {
+    // The connection was made with an older certificate than the one at hand.
+    let mut is_old = false;
     loop {
         let at_s = joined.renew_at_s(host::random_u64().unwrap_or_default());
         tokio::select! {
             () = until(at_s) => {}
             () = start.standing.renew.notified() => {}
         }
-        joined = keep_renewing(start, &joined, &channel).await?;
+        joined = keep_renewing(start, &joined, &channel, is_old).await?;
+        is_old = true;
         start.use_certificate(&joined, news).await;
     }
 }
@@ -312,7 +315,7 @@ async fn until(at_s: u64) {
 }
 
 /// Asks until there is an answer, or the certificate has ended: then no daemon listens to it any more.
-async fn keep_renewing(start: &Start, joined: &Joined, channel: &Channel) -> Result<Joined, String> {
+async fn keep_renewing(start: &Start, joined: &Joined, channel: &Channel, is_old: bool) -> Result<Joined, String> {
     let (mut pauses, mut told) = (Pauses::default(), String::new());
     loop {
         let reason = match renew(start, channel.clone()).await {
@@ -320,6 +323,10 @@ async fn keep_renewing(start: &Start, joined: &Joined, channel: &Channel) -> Res
             Err(reason) => reason,
         };
         start.standing.not_issued.fetch_add(1, Relaxed);
+        // A daemon remembers the last few certificates of a proxy; who comes again comes with the newest.
+        if is_old {
+            return Err(format!("the certificate is not renewed over a connection with an older one: {reason}"));
+        }
         if told != reason {
             let left_s = joined.credential.not_after_s().saturating_sub(now_s());
             tell(format_args!("the certificate is not renewed, it holds for {} minutes: {reason}", left_s / 60));

@@ -12,7 +12,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | `link` | the task: join, connect, stay connected, renew |
-//! | `connect`, `pause` | one connection; how long to wait for the next one |
+//! | `connect` | one connection |
 //! | `stream`, `xds` | the stream of configuration; what is said on it |
 //! | `session`, `report` | reports and orders; what is counted |
 //! | `shelf`, `offer`, `needs`, `unknown` | what came, resource by resource, and what of it is good |
@@ -26,7 +26,6 @@ mod joined;
 mod link;
 mod needs;
 mod offer;
-mod pause;
 mod report;
 mod session;
 mod shelf;

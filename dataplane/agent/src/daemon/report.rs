@@ -186,7 +186,7 @@ pub(super) fn certificates(state: &State, joined: Option<&Joined>, told: &Told) 
 /// Where this proxy listens: others find it there. A unix socket is for this machine alone.
 pub(super) fn listeners(state: &State, ready: bool) -> Vec<pb::OwnListener> {
     let plan = state.plan();
-    let listeners = plan.iter().flat_map(|plan| &plan.listeners).filter_map(|listener| match &listener.address {
+    let listeners = plan.iter().flat_map(|plan| plan.listeners.iter()).filter_map(|listener| match &listener.address {
         balance::Address::Ip(address) => {
             Some(pb::OwnListener { name: listener.name.to_string(), address: address.to_string(), ready })
         }

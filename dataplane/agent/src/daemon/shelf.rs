@@ -12,6 +12,7 @@ use super::generation::{self, Kept};
 use super::offer::{Content, Offer};
 use super::xds::{Kind, Names, Update, Versions};
 use api::Resources;
+use api::envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use api::envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use plan::Rejection;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,8 @@ mod tests;
 
 /// After so many seconds, waiting is worth a word: until then what is missing may be on its way.
 const LONG_S: u32 = 2;
+/// Endpoints of so many services may change at once without a trial of everything.
+const MOST_ALONE: usize = 64;
 
 /// All resources.
 #[derive(Debug, Default)]
@@ -33,6 +36,9 @@ pub(crate) struct Shelf {
     heard: BTreeSet<Kind>,
     /// There is something to prove who we are with.
     identity: bool,
+    /// The newest of everything is in force; and it was before the last update came.
+    calm: bool,
+    was_calm: bool,
 }
 
 /// One resource, by name.
@@ -98,6 +104,7 @@ impl Shelf {
     pub(crate) fn take(&mut self, update: &Update) -> Vec<Rejection> {
         let kind = update.kind;
         self.heard.insert(kind);
+        self.was_calm = std::mem::take(&mut self.calm);
         let mut refused: Vec<(String, Rejection)> =
             update.refused.iter().map(|rejection| (update.version.clone(), rejection.clone())).collect();
         let (mut offers, mut twice) = (BTreeMap::new(), BTreeSet::new());
@@ -308,6 +315,40 @@ impl Shelf {
         !stepped.is_empty()
     }
 
+    /// By cluster, the endpoints that an update brought, where they are all that is new about everything: nothing is gone,
+    /// nothing waits, and nothing is refused. None: it takes a trial.
+    pub(crate) fn endpoints_alone(&self, update: &Update) -> Option<Vec<(&str, &ClusterLoadAssignment)>> {
+        let few = update.resources.len() <= MOST_ALONE && update.removed.is_empty() && !update.complete;
+        if update.kind != Kind::Endpoints || !few || !self.was_calm {
+            return None;
+        }
+        let slots = self.slots.get(&Kind::Endpoints)?;
+        let mut changed = Vec::new();
+        for one in &update.resources {
+            let name = one.name.as_ref()?;
+            let Content::Endpoints(content) = &slots.get(name)?.offered.as_ref()?.content else { return None };
+            let uses = |slot: &Slot| slot.in_force.as_ref().is_some_and(|offer| offer.needs.endpoints.contains(name));
+            let before = changed.len();
+            changed.extend(self.of(Kind::Cluster).filter(|(_, slot)| uses(slot)).map(|(name, _)| (&**name, content)));
+            if changed.len() == before {
+                return None;
+            }
+        }
+        Some(changed)
+    }
+
+    /// What [`Shelf::endpoints_alone`] found is in force.
+    pub(crate) fn commit_endpoints(&mut self, update: &Update) {
+        for name in update.resources.iter().filter_map(|one| one.name.as_ref()) {
+            if let Some(slot) = self.slot(Kind::Endpoints, name) {
+                slot.choice = Choice::Offered;
+                slot.in_force.clone_from(&slot.offered);
+                slot.good.clone_from(&slot.offered);
+            }
+        }
+        self.calm = true;
+    }
+
     /// The trial is in force. What nobody names any more is forgotten.
     pub(crate) fn commit(&mut self) {
         for slot in self.slots.values_mut().flat_map(BTreeMap::values_mut) {
@@ -325,6 +366,11 @@ impl Shelf {
             slots.retain(|name, _| is_wanted(kind, name));
         }
         self.absent.retain(|(kind, name)| is_wanted(kind, name));
+        let newest = |slot: &Slot| match (&slot.in_force, &slot.offered) {
+            (Some(in_force), Some(offered)) => Arc::ptr_eq(in_force, offered) && slot.refused.is_empty() && !slot.waits,
+            _ => false,
+        };
+        self.calm = self.slots.values().flat_map(BTreeMap::values).all(newest);
     }
 
     /// The names that listeners and clusters have, those in force and the newest.
@@ -394,7 +440,9 @@ impl Shelf {
                 None => true,
             })
         };
-        slots.into_iter().flatten().filter(move |(name, _)| came(name)).flat_map(|(_, slot)| &slot.refused)
+        // Few are refused, if any; ten thousand may have come.
+        let refused = slots.into_iter().flatten().filter(|(_, slot)| !slot.refused.is_empty());
+        refused.filter(move |(name, _)| came(name)).flat_map(|(_, slot)| &slot.refused)
     }
 
     /// Something that was refused may be good by now: an address may be free, a certificate valid.

@@ -223,6 +223,18 @@ fn a_new_plan_forgets_nothing() {
 }
 
 #[test]
+fn a_service_knows_what_it_is() {
+    let (limits, one) = (Limits::default(), service(Algorithm::RoundRobin, &[1, 2]));
+    let is = [(address(0), 1), (address(1), 2)];
+    assert!(one.is(&is, Algorithm::RoundRobin, &limits));
+    assert!(!one.is(&is, Algorithm::Random, &limits));
+    assert!(!one.is(&is, Algorithm::RoundRobin, &Limits { pending: 1, ..limits }));
+    for other in [&is[..1], &[(address(1), 2), (address(0), 1)], &[(address(0), 1), (address(1), 3)]] {
+        assert!(!one.is(other, Algorithm::RoundRobin, &limits), "{other:?}");
+    }
+}
+
+#[test]
 fn an_address_named_twice_is_one_endpoint() {
     let endpoints = [(address(1), 2), (address(2), 1), (address(1), u32::MAX)];
     let service = Service::carry(None, "cart", endpoints, Algorithm::Random, Limits::default()).unwrap();

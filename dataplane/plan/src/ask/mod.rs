@@ -125,7 +125,7 @@ fn port(listener: &Listener) -> Option<u16> {
 /// The listeners, and where.
 fn listed(plan: &Plan) -> String {
     let mut text = String::new();
-    for listener in &plan.listeners {
+    for listener in plan.listeners.iter() {
         let before = if text.is_empty() { "" } else { ", " };
         let _ = write!(text, "{before}{} ({})", listener.name, listener.address);
     }

@@ -3,7 +3,7 @@
 use super::address::{self, Read};
 use super::rejection::Place;
 use super::{Name, Work, proxy, tls};
-use crate::{Service, ServiceId};
+use crate::{Service, ServiceId, World};
 use api::envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use api::envoy_types::pb::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, LbPolicy,
@@ -82,17 +82,44 @@ fn cluster(
         }
     }
     work.ignore_rest(place, &rest);
-    let previous = work.previous.get(message.name.as_str()).map(|service| &*service.balance);
-    match balance::Service::carry(previous, &*message.name, endpoints?, algorithm?, limits) {
-        Ok(balance) => {
-            let (name, balance) = ((&*message.name).into(), Arc::new(balance));
-            Some(Service { name, balance, connect_timeout_ns, tls, proxy_protocol })
-        }
+    let balance = balanced(work, place, &message.name, endpoints?, algorithm?, limits)?;
+    Some(Service { name: (&*message.name).into(), balance, connect_timeout_ns, tls, proxy_protocol })
+}
+
+/// The previous plan's where nothing about it has changed: cores tell by its being the same that they need not look at it.
+fn balanced(
+    work: &mut Work<'_>,
+    place: &Place,
+    name: &str,
+    endpoints: Vec<(Address, u32)>,
+    algorithm: Algorithm,
+    limits: Limits,
+) -> Option<Arc<balance::Service>> {
+    let previous = work.previous.get(name).map(|service| &service.balance);
+    if let Some(same) = previous.filter(|previous| previous.is(&endpoints, algorithm, &limits)) {
+        return Some(same.clone());
+    }
+    match balance::Service::carry(previous.map(|previous| &**previous), name, endpoints, algorithm, limits) {
+        Ok(balance) => Some(Arc::new(balance)),
         Err(error) => {
             work.refuse(&place.field("endpoints"), error.to_string());
             None
         }
     }
+}
+
+/// A service with the endpoints of this message. None: not all of it is understood.
+pub(super) fn with_endpoints(
+    service: &balance::Service,
+    message: &ClusterLoadAssignment,
+    world: &World,
+) -> Option<Arc<balance::Service>> {
+    let mut work = Work::new(None, world);
+    let place = Place::new("endpoints", &message.cluster_name);
+    let endpoints = assignment(&mut work, &place, message, Source::Addresses)?;
+    let carried =
+        balance::Service::carry(Some(service), service.name(), endpoints, service.algorithm(), *service.limits());
+    carried.ok().filter(|_| work.ignored.is_empty()).map(Arc::new)
 }
 
 fn connect_timeout_ns(work: &mut Work<'_>, place: &Place, rest: &mut Cluster) -> u64 {

@@ -27,6 +27,7 @@ use crate::quota::Quota;
 use crate::regex::Regexes;
 use crate::{Certificate, FOREVER_NS, Plan, Route, RuleKey, SeriesId, SeriesKey, Service, ServiceId, Target, World};
 use api::Resources;
+use api::envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use api::envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use api::envoy_types::pb::google::protobuf::Duration;
 use rejection::{Place, leftover};
@@ -77,22 +78,54 @@ pub fn compile(
         Some(process) if work.rejections.is_empty() => Ok(Plan {
             generation,
             process,
-            listeners,
+            listeners: listeners.into(),
             services: work.services,
-            series: work.series,
-            ignored: work.ignored,
-            routes: work.routes,
-            rules: work.rules,
-            regexes: work.regexes,
-            lists: work.lists,
-            quotas: work.quotas,
+            series: work.series.into(),
+            ignored: work.ignored.into(),
+            routes: work.routes.into(),
+            rules: work.rules.into(),
+            regexes: work.regexes.into(),
+            lists: work.lists.into(),
+            quotas: work.quotas.into(),
             seed: world.seed,
-            cors: work.cors,
-            certificates: distinct(work.certificates),
-            names: work.names,
+            cors: work.cors.into(),
+            certificates: distinct(work.certificates).into(),
+            names: work.names.into(),
         }),
         _ => Err(work.rejections),
     }
+}
+
+/// The plan with other endpoints for some services, by the services' names, as this generation; everything else is shared with
+/// it. None: that is not all there is to it, and a compilation has to say what (something is refused or not understood).
+pub fn with_endpoints(
+    plan: &Plan,
+    changed: &[(&str, &ClusterLoadAssignment)],
+    generation: u64,
+    world: &World,
+) -> Option<Plan> {
+    let mut services = plan.services.clone();
+    for (name, message) in changed {
+        let service = services.iter_mut().find(|service| *service.name == **name)?;
+        service.balance = cluster::with_endpoints(&service.balance, message, world)?;
+    }
+    Some(Plan {
+        generation,
+        process: plan.process.clone(),
+        listeners: plan.listeners.clone(),
+        services,
+        series: plan.series.clone(),
+        ignored: plan.ignored.clone(),
+        routes: plan.routes.clone(),
+        rules: plan.rules.clone(),
+        regexes: plan.regexes.clone(),
+        lists: plan.lists.clone(),
+        quotas: plan.quotas.clone(),
+        seed: plan.seed,
+        cors: plan.cors.clone(),
+        certificates: plan.certificates.clone(),
+        names: plan.names.clone(),
+    })
 }
 
 /// Each certificate once, though several contexts name it.

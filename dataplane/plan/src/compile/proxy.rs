@@ -139,7 +139,7 @@ services:
     #[test]
     fn who_may_say_it_and_who_is_told() {
         let plan = plan_of(FILE);
-        assert_eq!(plan.ignored, Vec::<String>::new());
+        assert_eq!(*plan.ignored, [""; 0]);
         let from = |index: usize| plan.listeners[index].proxy_protocol.as_ref().map(ToString::to_string);
         assert_eq!(from(0).as_deref(), Some("10.0.0.0/8, ::1/128"));
         assert_eq!(from(1).as_deref(), Some("10.0.0.0/8"));

@@ -7,6 +7,7 @@ use api::envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOpti
 use api::envoy_types::pb::envoy::config::route::v3::{RouteMatch, route, route_match::PathSpecifier};
 use api::envoy_types::pb::google::protobuf::{BoolValue, value};
 use api::{Resources, xds};
+use std::sync::Arc;
 
 const TEXT: &str = "
 listeners:
@@ -44,7 +45,7 @@ fn first_route(resources: &mut Resources) -> &mut api::envoy_types::pb::envoy::c
 #[test]
 fn a_whole_configuration_compiles_without_remarks() {
     let plan = plan_of(TEXT);
-    assert_eq!(plan.ignored, Vec::<String>::new());
+    assert_eq!(*plan.ignored, [""; 0]);
     let Kind::Http(http) = &plan.listener(ListenerId(0)).kind else { panic!("{:?}", plan.listeners) };
     assert_eq!((http.head.head_bytes, http.head.fields), (16 * 1024, 50));
     assert_eq!((http.request_timeout_ns, http.idle_timeout_ns), (5_000_000_000, 30_000_000_000));
@@ -292,4 +293,35 @@ fn under_a_daemon_the_proxys_own_file_says_whether_it_logs() {
     };
     assert!(logs("daemon: { state: s }\naccess-log: { path: a }\n"));
     assert!(!logs("daemon: { state: s }\n"));
+}
+
+#[test]
+fn what_has_not_changed_is_the_same_in_the_next_plan() {
+    let first = plan_of(TEXT);
+    let mut next = resources();
+    next.endpoints.iter_mut().find(|one| one.cluster_name == "cart").unwrap().endpoints[0].lb_endpoints.truncate(1);
+    let second = compile(&next, Some(&first), 2, &World::default()).unwrap();
+    let same: Vec<bool> =
+        first.services.iter().zip(&second.services).map(|(a, b)| Arc::ptr_eq(&a.balance, &b.balance)).collect();
+    assert_eq!(same, [false, true, true]);
+}
+
+#[test]
+fn other_endpoints_alone_make_a_plan_that_shares_the_rest() {
+    let (first, mut resources) = (plan_of(TEXT), resources());
+    let message = resources.endpoints.iter_mut().find(|one| one.cluster_name == "cart").unwrap();
+    message.endpoints[0].lb_endpoints.truncate(1);
+    let second = with_endpoints(&first, &[("cart", message)], 2, &World::default()).unwrap();
+    assert_eq!((second.generation, second.services[0].balance.len()), (2, 1));
+    let endpoint = |plan: &Plan| plan.services[0].balance.endpoint(0).unwrap().clone();
+    assert!(Arc::ptr_eq(&endpoint(&first), &endpoint(&second)), "its state goes on");
+    assert!(Arc::ptr_eq(&first.services[2].balance, &second.services[2].balance));
+    assert!(Arc::ptr_eq(&first.listeners, &second.listeners) && Arc::ptr_eq(&first.series, &second.series));
+    // The compiler says the same of it.
+    message.endpoints[0].priority = 1;
+    assert!(with_endpoints(&first, &[("cart", message)], 3, &World::default()).is_none());
+    message.endpoints[0].priority = 0;
+    assert!(with_endpoints(&first, &[("none", message)], 3, &World::default()).is_none());
+    let whole = compile(&resources, Some(&first), 2, &World::default()).unwrap();
+    assert_eq!(whole.to_json(), second.to_json());
 }

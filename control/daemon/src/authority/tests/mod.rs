@@ -4,6 +4,7 @@ mod bringing;
 mod joining;
 mod operating;
 mod rotating;
+mod sharing;
 mod stealing;
 
 use super::*;

@@ -264,7 +264,11 @@ async fn a_push_is_followed_until_all_have_it_or_refuse_it() {
     assert_eq!(within(stream.message()).await.unwrap().unwrap().line, "version 3 is in force");
     assert_eq!(proxy.take(false).await, (Kind::Cluster, 3, vec!["app".to_owned()]));
     until(&running.daemon, "settled", |daemon| {
-        daemon.fleet.member(&proxy.id).and_then(|member| member.resources).is_some_and(|progress| progress.settled == 3)
+        daemon
+            .fleet
+            .own_member(&proxy.id)
+            .and_then(|member| member.resources)
+            .is_some_and(|progress| progress.settled == 3)
     })
     .await;
     let line = within(stream.message()).await.unwrap().unwrap().line;
@@ -354,9 +358,16 @@ async fn endpoints_are_set_where_the_document_leaves_them_to_operators() {
     }
     assert_eq!(running.daemon.snapshots.state().set["legacy"].len(), 2);
     // They are there after a restart.
-    let read = super::read_set(&running.daemon.store).await.unwrap();
-    assert_eq!(read, running.daemon.snapshots.state().set);
+    let store = &running.daemon.store;
+    let mut seen = super::Seen::default();
+    assert_eq!(super::read_set(store, &mut seen).await.unwrap(), running.daemon.snapshots.state().set);
+    assert!(super::read_set(store, &mut seen).await.unwrap().is_empty(), "they were seen");
     client.set_endpoints(set("legacy", &[])).await.unwrap();
+    assert!(running.daemon.snapshots.state().set.is_empty());
+    assert_eq!(super::read_set(store, &mut seen).await.unwrap(), [("legacy".to_owned(), vec![])].into());
+    // An answer that comes late is older than what is known.
+    let list = api::mesh::read_addresses(&["10.0.0.7:80".to_owned()]).unwrap();
+    running.daemon.endpoints_set("legacy", 1, list).await;
     assert!(running.daemon.snapshots.state().set.is_empty());
 }
 

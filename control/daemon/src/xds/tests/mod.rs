@@ -3,6 +3,7 @@
 
 mod chance;
 mod delta;
+mod envoy;
 mod whole;
 mod wire;
 

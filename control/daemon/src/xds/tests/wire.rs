@@ -25,7 +25,7 @@ struct Anybody {
 }
 
 fn somebody() -> Client {
-    Client { proxy: "p".to_owned(), group: "edge".to_owned() }
+    Client { proxy: "p".to_owned(), group: "edge".to_owned(), peer: std::net::Ipv4Addr::LOCALHOST.into() }
 }
 
 #[tonic::async_trait]
@@ -78,7 +78,7 @@ impl Daemon {
     async fn until(&self, what: &str, is_so: impl Fn(Option<&Progress>) -> bool) {
         let mut changes = self.fleet.changes();
         let wait = async {
-            while !is_so(self.fleet.member("p").and_then(|member| member.resources).as_ref()) {
+            while !is_so(self.fleet.own_member("p").and_then(|member| member.resources).as_ref()) {
                 changes.changed().await.unwrap();
             }
         };
@@ -102,7 +102,7 @@ async fn a_delta_client_is_served_and_followed() {
     requests.send(DeltaDiscoveryRequest { response_nonce: first.nonce, ..of(Kind::Cluster) }).await.unwrap();
     daemon.until("settled", |progress| progress.is_some_and(|progress| progress.settled == 1)).await;
     // An Envoy reports nothing: what it has taken it works with.
-    assert_eq!(daemon.fleet.member("p").unwrap().applied(), 1);
+    assert_eq!(daemon.fleet.own_member("p").unwrap().applied(), 1);
 
     push(&daemon.snapshots, 2, &mesh(&["a", "b"]));
     let second = responses.message().await.unwrap().unwrap();

@@ -358,3 +358,44 @@ fn what_is_in_force_comes_back_from_a_file() {
     assert_eq!(again.shelf.versions(), stand.shelf.versions());
     assert!(!again.shelf.is_settled(), "the daemon has said nothing yet");
 }
+
+/// The same endpoints' message with a name, as delta has it.
+fn named(name: &str, version: &str, text: &str) -> Update {
+    let resource = resources(text).remove(&Kind::Endpoints).unwrap().remove(0);
+    let incoming = Incoming { name: Some(name.into()), version: version.into(), resource };
+    Update { resources: vec![incoming], ..update(Kind::Endpoints, version, Vec::new()) }
+}
+
+#[test]
+fn endpoints_that_are_all_that_is_new_need_no_trial() {
+    let mut stand = Stand::default();
+    stand.take_all("1", WEB);
+    for (version, address) in [("2", "10.0.0.2:80"), ("3", "10.0.0.3:80")] {
+        let came = named("cart", version, &WEB.replace("10.0.0.1:80", address));
+        assert!(stand.shelf.take(&came).is_empty());
+        let changed = stand.shelf.endpoints_alone(&came).expect("nothing else is new");
+        assert_eq!(changed.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["cart"]);
+        let before = stand.plan.take().unwrap();
+        let plan = plan::with_endpoints(&before, &changed, 7, &World::default()).unwrap();
+        let is = plan.services[0].balance.endpoints().map(|(one, _)| one.address().to_string()).collect::<Vec<_>>();
+        assert_eq!(is, [address]);
+        stand.plan = Some(plan);
+        stand.shelf.commit_endpoints(&came);
+        assert_eq!(stand.shelf.versions()[&Kind::Endpoints], [("cart".to_owned(), version.to_owned())].into());
+        assert_eq!(stand.shelf.trial(&Resources::default()).endpoints.len(), 1);
+    }
+    let wrong = Update { removed: vec!["other".into()], ..named("cart", "4", WEB) };
+    stand.shelf.take(&wrong);
+    assert!(stand.shelf.endpoints_alone(&wrong).is_none(), "something is gone");
+    stand.trial(true);
+    // A cluster that is refused, or anything else that is not as it should be: then it takes a trial.
+    let broken = Any { type_url: api::xds::CLUSTER.into(), value: vec![0xff] };
+    let refused = Update {
+        resources: vec![Incoming { name: Some("cart".into()), version: "5".into(), resource: broken }],
+        ..update(Kind::Cluster, "5", Vec::new())
+    };
+    stand.take(&refused);
+    let came = named("cart", "6", WEB);
+    stand.shelf.take(&came);
+    assert!(stand.shelf.endpoints_alone(&came).is_none(), "something is refused");
+}

@@ -9,13 +9,13 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// Pauses between attempts.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Pauses {
+pub struct Pauses {
     doublings: u32,
 }
 
 impl Pauses {
     /// The next one: between a tenth of the current bound and all of it, by the random number. The bound doubles.
-    pub(crate) fn next(&mut self, random: u64) -> Duration {
+    pub fn next(&mut self, random: u64) -> Duration {
         let most = FIRST.saturating_mul(1 << self.doublings.min(10)).min(LONGEST);
         self.doublings += u32::from(most < LONGEST);
         let most_ms = most.as_millis() as u64;
@@ -24,7 +24,7 @@ impl Pauses {
     }
 
     /// All is well: the next pause is a first one.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.doublings = 0;
     }
 }

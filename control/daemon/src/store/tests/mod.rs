@@ -1,4 +1,7 @@
-//! The store: conflicts, revisions, pieces of documents, kill -9 at any moment, and disks that are full.
+//! The store: conflicts, revisions, pieces of documents, kill -9 at any moment, and disks that are full. What both kinds
+//! promise is tested with both, where an etcd is installed.
+
+pub(crate) mod etcd;
 
 use super::documents::About;
 use super::*;
@@ -13,10 +16,36 @@ fn about(comment: &str) -> About {
     About { at_ms: 1, author: "ann".to_owned(), comment: comment.to_owned(), again: None }
 }
 
+/// A store of each kind, empty, and what it stands on.
+async fn each(test: &str) -> Vec<(Store, Box<dyn std::any::Any>)> {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Store::open(folder.path()).unwrap();
+    let mut all: Vec<(Store, Box<dyn std::any::Any>)> = vec![(disk, Box::new(folder))];
+    if let Some(etcd) = etcd::Process::start(test) {
+        all.push((etcd.store().await, Box::new(etcd)));
+    }
+    all
+}
+
 #[tokio::test]
-async fn a_change_is_done_whole_or_not_at_all() {
+async fn revisions_go_on_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
+    let last = store.commit(Change::new().put("a", &1)).await.unwrap();
+    drop(store);
+    let store = reopened(folder.path()).await;
+    assert_eq!(*store.watch().borrow(), last);
+    assert!(store.commit(Change::new().put("c", &1)).await.unwrap() > last);
+}
+
+#[tokio::test]
+async fn a_change_is_done_whole_or_not_at_all() {
+    for (store, _under) in each("changes").await {
+        whole_or_not_at_all(&store).await;
+    }
+}
+
+async fn whole_or_not_at_all(store: &Store) {
     let first = store.commit(Change::new().expect("a", None).put("a", &1).put("b", &1)).await.unwrap();
     assert_eq!(store.get::<u32>("a").await.unwrap(), Some(Entry { value: 1, revision: first }));
 
@@ -30,11 +59,21 @@ async fn a_change_is_done_whole_or_not_at_all() {
     assert_eq!(store.get::<u32>("a").await.unwrap(), None);
     assert_eq!(store.get::<u32>("b").await.unwrap(), Some(Entry { value: 3, revision: second }));
 
-    // Revisions go on after a restart.
-    drop(store);
-    let store = reopened(folder.path()).await;
-    assert_eq!(*store.watch().borrow(), second);
-    assert!(store.commit(Change::new().put("c", &1)).await.unwrap() > second);
+    // Taking out what is not there is no mistake, and nobody waits for it.
+    let begun = std::time::Instant::now();
+    store.commit(Change::new().delete("a").clear("none/")).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn all_that_begin_alike_are_cleared_together_and_nothing_else() {
+    for (store, _under) in each("clearing").await {
+        let many = (0..100).fold(Change::new(), |change, n| change.put(format!("a/{n}"), &n));
+        store.commit(many.put("a", &0).put("a0", &0)).await.unwrap();
+        store.commit(Change::new().clear("a/").put("b", &0)).await.unwrap();
+        let left: Vec<_> = store.list::<u32>("").await.unwrap().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(left, ["a", "a0", "b"]);
+    }
 }
 
 /// The thread of a store that was dropped closes its file a moment later.
@@ -50,61 +89,62 @@ async fn reopened(folder: &Path) -> Store {
 
 #[tokio::test]
 async fn a_list_has_its_prefix_and_nothing_else() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).unwrap();
-    let change = ["a/1", "a/2", "a0", "a", "b/1"].iter().fold(Change::new(), |change, key| change.put(*key, key));
-    store.commit(change).await.unwrap();
-    let keys: Vec<_> = store.list::<String>("a/").await.unwrap().into_iter().map(|(key, _)| key).collect();
-    assert_eq!(keys, ["a/1", "a/2"]);
+    for (store, _under) in each("a_list_has_its_prefix_and_nothing_else").await {
+        let change = ["a/1", "a/2", "a0", "a", "b/1"].iter().fold(Change::new(), |change, key| change.put(*key, key));
+        store.commit(change).await.unwrap();
+        let keys: Vec<_> = store.list::<String>("a/").await.unwrap().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["a/1", "a/2"]);
+    }
 }
 
 #[tokio::test]
 async fn of_two_who_push_at_once_one_is_told() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).unwrap();
-    store.push(None, "zero", about("")).await.unwrap();
-    let push = |text: &'static str| {
-        let store = store.clone();
-        tokio::spawn(async move { store.push(Some(1), text, about("")).await })
-    };
-    let (a, b) = (push("a"), push("b"));
-    let results = [a.await.unwrap(), b.await.unwrap()];
-    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
-    let lost = results.iter().find_map(|result| result.as_ref().err()).unwrap();
-    assert!(matches!(lost, Failure::Conflict { .. }), "{lost:?}");
-    assert_eq!(store.head().await.unwrap().unwrap().number, 2);
-    assert_eq!(store.history(10).await.unwrap().len(), 2);
+    for (store, _under) in each("of_two_who_push_at_once_one_is_told").await {
+        store.push(None, "zero", about("")).await.unwrap();
+        let push = |text: &'static str| {
+            let store = store.clone();
+            tokio::spawn(async move { store.push(Some(1), text, about("")).await })
+        };
+        let (a, b) = (push("a"), push("b"));
+        let results = [a.await.unwrap(), b.await.unwrap()];
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
+        let lost = results.iter().find_map(|result| result.as_ref().err()).unwrap();
+        assert!(matches!(lost, Failure::Conflict { .. }), "{lost:?}");
+        assert_eq!(store.head().await.unwrap().unwrap().number, 2);
+        assert_eq!(store.history(10).await.unwrap().len(), 2);
+    }
 }
 
 #[tokio::test]
 async fn documents_of_any_length_come_back_and_are_stored_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).unwrap();
-    let large = "0123456789abcde\n".repeat(80_000);
-    let mut base = None;
-    for text in ["", "small", &large, "small"] {
-        let version = store.push(base, text, about(text.get(..1).unwrap_or_default())).await.unwrap();
-        assert_eq!(store.document(&version).await.unwrap(), text);
-        base = Some(version.number);
+    for (store, _under) in each("documents_of_any_length_come_back_and_are_stored_once").await {
+        let large = "0123456789abcde\n".repeat(80_000);
+        let mut base = None;
+        for text in ["", "small", &large, "small"] {
+            let version = store.push(base, text, about(text.get(..1).unwrap_or_default())).await.unwrap();
+            assert_eq!(store.document(&version).await.unwrap(), text);
+            base = Some(version.number);
+        }
+        let history = store.history(3).await.unwrap();
+        assert_eq!(history.iter().map(|version| version.number).collect::<Vec<_>>(), [4, 3, 2]);
+        assert_eq!(history[0].digest, history[2].digest);
+        // Three pieces of the large one and one of the small one: the empty one has none. Of etcd's nothing is held.
+        let pieces = if store.is_shared() { 0 } else { 4 };
+        assert_eq!(store.list_bytes("documents/text/").await.unwrap().len(), pieces);
     }
-    let history = store.history(3).await.unwrap();
-    assert_eq!(history.iter().map(|version| version.number).collect::<Vec<_>>(), [4, 3, 2]);
-    assert_eq!(history[0].digest, history[2].digest);
-    // Three pieces of the large one and one of the small one: the empty one has none.
-    assert_eq!(store.disk.list("documents/text/").unwrap().len(), 4);
 }
 
 #[tokio::test]
 async fn a_version_may_wait_before_it_is_in_force() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).unwrap();
-    let first = store.push(None, "one", about("")).await.unwrap().number;
-    let second = store.add("two", about("")).await.unwrap().number;
-    assert_eq!(store.head().await.unwrap().unwrap().number, first);
-    store.put_in_force(Some(first), second).await.unwrap();
-    assert_eq!(store.head().await.unwrap().unwrap().number, second);
-    assert!(matches!(store.put_in_force(Some(first), first).await, Err(Failure::Conflict { .. })));
-    assert!(matches!(store.put_in_force(Some(second), 9).await, Err(Failure::Broken(_))));
+    for (store, _under) in each("a_version_may_wait_before_it_is_in_force").await {
+        let first = store.push(None, "one", about("")).await.unwrap().number;
+        let second = store.add("two", about("")).await.unwrap().number;
+        assert_eq!(store.head().await.unwrap().unwrap().number, first);
+        store.put_in_force(Some(first), second).await.unwrap();
+        assert_eq!(store.head().await.unwrap().unwrap().number, second);
+        assert!(matches!(store.put_in_force(Some(first), first).await, Err(Failure::Conflict { .. })));
+        assert!(matches!(store.put_in_force(Some(second), 9).await, Err(Failure::Broken(_))));
+    }
 }
 
 #[tokio::test]

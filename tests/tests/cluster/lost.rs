@@ -1,0 +1,45 @@
+//! A daemon is lost: its proxies go to the other, and nothing that anybody sent fails.
+
+use super::*;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+#[test]
+fn the_proxies_of_a_daemon_that_was_killed_move_to_the_other() {
+    let Some((_etcd, mut a, b)) = two("a daemon killed") else { return };
+    let (ports, origin) = (Ports::new(), Origin::text("cart"));
+    a.push(&document(&ports, &origin, 200));
+    let (_cart, _edge) = (joins(&a, "cart"), joins(&a, "edge"));
+    ports.come("/cart/1", 200);
+    let ends = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            let mut count = 0;
+            while !ends.load(Relaxed) {
+                assert_eq!(ports.status("/cart/1"), 200, "after {count} requests");
+                count += 1;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            count
+        });
+        a.kill();
+        let here = |mesh: &Mesh| {
+            let status = mesh.json(&["status"]);
+            let there = |proxy: &serde_json::Value| proxy["connected"] == true && proxy["daemon"] == "";
+            status["proxies"].as_array().is_some_and(|all| all.len() == 2 && all.iter().all(there))
+        };
+        let moved = until(Duration::from_secs(30), || here(&b).then_some(()));
+        assert!(moved.is_some(), "{}", b.done(&["status"]));
+        // They are served by it.
+        b.push(&document(&ports, &origin, 201));
+        assert_eq!(ports.status("/ping"), 201);
+        // The one that is lost is known to be, and comes back with all that was done meanwhile.
+        let alone = until(Duration::from_secs(30), || (daemons(&b) == 1).then_some(()));
+        assert!(alone.is_some(), "{}", b.done(&["status"]));
+        a.revive();
+        assert_eq!(a.json(&["status"])["version"], 2);
+        let both = until(Duration::from_secs(10), || (daemons(&b) == 2).then_some(()));
+        assert!(both.is_some(), "{}", b.done(&["status"]));
+        ends.store(true, Relaxed);
+        assert!(traffic.join().expect("no request fails") > 50);
+    });
+}
