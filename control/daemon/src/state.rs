@@ -133,7 +133,11 @@ impl Daemon {
         }
         daemon.read_trust().await.map_err(|refusal| refusal.to_string())?.iter().for_each(tell::tell);
         daemon.read_endpoints().await.map_err(|failure| failure.to_string())?;
-        daemon.read_document().await.err().iter().for_each(tell::tell);
+        match daemon.read_document().await {
+            Err(failure @ Failure::Away(_)) => return Err(failure.to_string()),
+            // A damaged one is told, and the next push takes its place.
+            read => read.err().iter().for_each(tell::tell),
+        }
         daemon.keep_local_operator().await.map_err(|refusal| refusal.to_string())?;
         Ok(daemon)
     }
@@ -239,19 +243,21 @@ impl Daemon {
     pub(crate) async fn read_document(&self) -> Result<(), Failure> {
         let _alone = self.reading.lock().await;
         let Some(head) = self.store.head().await? else { return Ok(()) };
-        let known = self.in_force.borrow().clone().filter(|now| now.version.number == head.number);
-        if known.as_ref().is_some_and(|now| now.is_whole) {
+        let held = self.in_force.borrow().clone();
+        let is_known = held.as_ref().is_some_and(|now| now.version.number == head.number);
+        if is_known && held.as_ref().is_some_and(|now| now.is_whole) {
             return Ok(());
         }
-        let is_known = known.is_some();
+        // What cannot be read does not change who the daemon is.
+        let trust_domain_held = || held.as_ref().and_then(|now| now.trust_domain.clone());
         let gone = || Failure::Broken(format!("version {} is in force and not in the store", head.number));
         let version = self.store.version(head.number).await?.ok_or_else(gone)?;
         let text = match self.store.document(&version).await {
             Ok(text) => text,
             Err(failure) => {
                 // It is read again at the next look; until then another one may take its place.
-                if !is_known {
-                    let unread = InForce { version, is_whole: false, trust_domain: None, mesh: None };
+                if !is_known && !matches!(failure, Failure::Away(_)) {
+                    let unread = InForce { version, is_whole: false, trust_domain: trust_domain_held(), mesh: None };
                     self.in_force.send_replace(Some(Arc::new(unread)));
                 }
                 return Err(failure);
@@ -270,7 +276,7 @@ impl Daemon {
                     version.number
                 ));
                 tell::tell_findings(&findings);
-                (trust_domain_in(&text), None)
+                (trust_domain_in(&text).or_else(trust_domain_held), None)
             }
         };
         self.in_force.send_replace(Some(Arc::new(InForce { version, is_whole: true, trust_domain, mesh })));

@@ -6,7 +6,7 @@ use super::difference::between;
 use super::judge;
 use crate::server::tests::{Running, session, within};
 use crate::snapshot::Kind;
-use crate::state::{Daemon, now_ms};
+use crate::state::{Daemon, InForce, now_ms};
 use crate::store::documents::About;
 use api::envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use api::envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
@@ -15,6 +15,7 @@ use api::mesh::Mesh;
 use api::pb::operator_client::OperatorClient;
 use api::pb::{self, Outcome};
 use rcgen::KeyPair;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -217,6 +218,12 @@ async fn a_document_in_force_that_cannot_be_read_can_be_replaced() {
     let seen = pb::ApplyRequest { base: Some(1), ..push(&mesh) };
     assert_eq!(outcome(&mut client, seen).await, (Outcome::Applied, 2, "version 2 is in force".to_owned()));
     assert!(running.daemon.in_force().borrow().clone().unwrap().mesh.is_some());
+
+    // One that does not even say whose it is changes nobody's name.
+    running.daemon.store.push(Some(2), "nonsense", About::default()).await.unwrap();
+    let is_third = |now: &Option<_>| now.as_ref().is_some_and(|now: &Arc<InForce>| now.version.number == 3);
+    assert!(within(running.daemon.in_force().wait_for(is_third)).await.unwrap().as_ref().unwrap().mesh.is_none());
+    assert_eq!(running.daemon.trust_domain(), "shop");
 }
 
 #[tokio::test]
