@@ -147,6 +147,18 @@ impl Daemon {
         joined.map(Joined::overdue_s)
     }
 
+    /// A plan of what is held now, which the cores are to have.
+    fn on_its_way(&self, generation: u64) -> Pending {
+        let own = self.joined.as_ref().filter(|_| self.valid);
+        let trust_version = self.shelf.version_in_force(Kind::Secret, api::xds::TRUST_SECRET);
+        Pending {
+            generation,
+            version: self.version.clone(),
+            not_after_s: own.map_or(0, |joined| joined.credential.not_after_s()),
+            trust_version: trust_version.unwrap_or_default().to_owned(),
+        }
+    }
+
     /// What belongs to the process, and what it proves itself with.
     fn base(&self) -> Resources {
         let mut base = self.file.clone();
@@ -293,7 +305,7 @@ impl Agent {
         }
         daemon.shelf.commit_endpoints(update);
         daemon.seconds = 0;
-        daemon.pending = Some((plan.generation, daemon.version.clone()));
+        daemon.pending = Some(daemon.on_its_way(plan.generation));
         self.use_plan(Arc::new(plan));
         self.tell_standing();
     }
@@ -378,14 +390,7 @@ impl Agent {
         if let Some(daemon) = &mut self.daemon {
             daemon.shelf.commit();
             daemon.seconds = 0;
-            let own = daemon.joined.as_ref().filter(|_| daemon.valid);
-            let trust_version = daemon.shelf.version_in_force(Kind::Secret, api::xds::TRUST_SECRET);
-            daemon.pending = Some(Pending {
-                generation: self.plan.generation,
-                version: daemon.version.clone(),
-                not_after_s: own.map_or(0, |joined| joined.credential.not_after_s()),
-                trust_version: trust_version.unwrap_or_default().to_owned(),
-            });
+            daemon.pending = Some(daemon.on_its_way(self.plan.generation));
         }
         self.tell_standing();
     }
