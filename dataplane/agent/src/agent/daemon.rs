@@ -48,6 +48,9 @@ pub(super) struct Daemon {
     valid: bool,
     /// The push that was taken last.
     version: String,
+    /// When the certificate ends that the plan has, seconds since 1970; 0: it has none. The newest may be one that no plan
+    /// could be made with.
+    own_not_after_s: u64,
     /// The plan that not all cores have yet.
     pending: Option<Pending>,
     keeping: Keeping,
@@ -110,6 +113,7 @@ impl Daemon {
             joined,
             valid: false,
             version: String::new(),
+            own_not_after_s: 0,
             pending: None,
             keeping: Keeping { due: false, writing: None, not_before: Instant::now() },
             seconds: 0,
@@ -149,12 +153,11 @@ impl Daemon {
 
     /// A plan of what is held now, which the cores are to have.
     fn on_its_way(&self, generation: u64) -> Pending {
-        let own = self.joined.as_ref().filter(|_| self.valid);
         let trust_version = self.shelf.version_in_force(Kind::Secret, api::xds::TRUST_SECRET);
         Pending {
             generation,
             version: self.version.clone(),
-            not_after_s: own.map_or(0, |joined| joined.credential.not_after_s()),
+            not_after_s: self.own_not_after_s,
             trust_version: trust_version.unwrap_or_default().to_owned(),
         }
     }
@@ -390,6 +393,8 @@ impl Agent {
         if let Some(daemon) = &mut self.daemon {
             daemon.shelf.commit();
             daemon.seconds = 0;
+            let own = daemon.joined.as_ref().filter(|_| daemon.valid);
+            daemon.own_not_after_s = own.map_or(0, |joined| joined.credential.not_after_s());
             daemon.pending = Some(daemon.on_its_way(self.plan.generation));
         }
         self.tell_standing();
