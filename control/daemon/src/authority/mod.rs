@@ -266,14 +266,14 @@ impl Authority {
 }
 
 /// Adds a certificate to those of a record, the newest last. Those that nobody can use any more go, and the oldest
-/// beyond a few; never the one that was seen in use.
-fn keep(certificates: &mut Vec<Certificate>, new: Certificate, seen: Option<&str>, now_ms: u64) {
+/// beyond a few; never those that are `used`, by fingerprint: a connection lives on with the certificate that it began with.
+fn keep(certificates: &mut Vec<Certificate>, new: Certificate, used: &[Option<&str>], now_ms: u64) {
     /// One is in use, one is new; the answers with the others were lost.
     const MOST: usize = 8;
     certificates.retain(|one| one.not_after_ms + GRACE_MS > now_ms);
     certificates.push(new);
     while certificates.len() > MOST {
-        let oldest = certificates.iter().position(|one| Some(one.fingerprint.as_str()) != seen);
+        let oldest = certificates.iter().position(|one| !used.contains(&Some(one.fingerprint.as_str())));
         certificates.remove(oldest.unwrap_or(0));
     }
 }

@@ -281,7 +281,7 @@ impl Authority {
         let subject = Subject { common_name: &operator.name, uri: &uri, names: &[], server: false };
         let leaf = self.leaf(key, &subject, issue::OPERATOR_LIFE, now_ms)?;
         let not_after_ms = leaf.certificate.not_after_ms;
-        keep(&mut operator.certificates, leaf.certificate, operator.seen.as_deref(), now_ms);
+        keep(&mut operator.certificates, leaf.certificate, &[operator.seen.as_deref()], now_ms);
         self.store.commit(change.put(place(&operator.name), &operator)).await?;
         Ok(Credential { chain: leaf.chain, bundle: self.bundle(), operator, not_after_ms })
     }

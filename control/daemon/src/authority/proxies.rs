@@ -68,7 +68,7 @@ impl Authority {
         for _ in 0..TRIES {
             let token = self.proven(token, now_ms).await?;
             let result = match self.joined(&token.value.id, &key.spki).await? {
-                Some(id) => self.issue_again(&id, &key, now_ms).await,
+                Some(id) => self.issue_again(&id, &key, None, now_ms).await,
                 None => self.admit(&token, &key, name, now_ms).await,
             };
             if !is_conflict(&result) {
@@ -78,20 +78,21 @@ impl Authority {
         Err(busy())
     }
 
-    /// Another certificate for a proxy that showed who it is. The request may have another key.
+    /// Another certificate for a proxy that showed who it is, with the certificate `over` by fingerprint. The request may have
+    /// another key.
     ///
     /// # Errors
     /// The request is none, or the proxy is not known (any more).
-    pub async fn renew(&self, proxy: &str, csr: &[u8], now_ms: u64) -> Result<Issued, Refusal> {
+    pub async fn renew(&self, proxy: &str, csr: &[u8], over: Option<&str>, now_ms: u64) -> Result<Issued, Refusal> {
         let key = ProvenKey::read(csr)?;
         for _ in 0..TRIES {
             let result = match self.store.cut_off() {
                 // Its record does not name it: it is renewed once more when etcd is back (`server::agent`).
                 Some(_) => {
                     let known = self.proxy(proxy).await?.ok_or_else(|| forgotten(proxy))?;
-                    self.certify_proxy(known, &key, now_ms).map(|(issued, _)| issued)
+                    self.certify_proxy(known, &key, over, now_ms).map(|(issued, _)| issued)
                 }
-                None => self.issue_again(proxy, &key, now_ms).await,
+                None => self.issue_again(proxy, &key, over, now_ms).await,
             };
             let was_cut_off = matches!(result, Err(Refusal::Store(Failure::Away(_))));
             if !is_conflict(&result) && !was_cut_off {
@@ -221,26 +222,34 @@ impl Authority {
     }
 
     /// Another certificate for a record that is there.
-    async fn issue_again(&self, id: &str, key: &ProvenKey, now_ms: u64) -> Result<Issued, Refusal> {
+    async fn issue_again(&self, id: &str, key: &ProvenKey, over: Option<&str>, now_ms: u64) -> Result<Issued, Refusal> {
         let found = self.store.get::<Proxy>(&place(id)).await?;
         let Entry { value: proxy, revision } = found.ok_or_else(|| forgotten(id))?;
         let change = Change::new().expect(place(id), Some(revision));
-        self.issue(proxy, key, change, now_ms).await
+        let (issued, place) = self.certify_proxy(proxy, key, over, now_ms)?;
+        self.store.commit(change.put(place, &issued.proxy)).await?;
+        Ok(issued)
     }
 
     /// The certificate leaves only after its record is on the disk.
     async fn issue(&self, proxy: Proxy, key: &ProvenKey, change: Change, now_ms: u64) -> Result<Issued, Refusal> {
-        let (issued, place) = self.certify_proxy(proxy, key, now_ms)?;
+        let (issued, place) = self.certify_proxy(proxy, key, None, now_ms)?;
         self.store.commit(change.put(place, &issued.proxy)).await?;
         Ok(issued)
     }
 
     /// A certificate, and the place of the record that names it.
-    fn certify_proxy(&self, mut proxy: Proxy, key: &ProvenKey, now_ms: u64) -> Result<(Issued, String), Refusal> {
+    fn certify_proxy(
+        &self,
+        mut proxy: Proxy,
+        key: &ProvenKey,
+        over: Option<&str>,
+        now_ms: u64,
+    ) -> Result<(Issued, String), Refusal> {
         let subject = Subject { common_name: &proxy.id, uri: &proxy.identity, names: &[], server: true };
         let leaf = self.leaf(&key.key, &subject, LEAF_LIFE, now_ms)?;
         let not_after_ms = leaf.certificate.not_after_ms;
-        keep(&mut proxy.certificates, leaf.certificate, proxy.seen.as_deref(), now_ms);
+        keep(&mut proxy.certificates, leaf.certificate, &[proxy.seen.as_deref(), over], now_ms);
         let (chain, not_before_ms, place) = (leaf.chain, leaf.not_before_ms, place(&proxy.id));
         Ok((Issued { chain, bundle: self.bundle(), proxy, not_before_ms, not_after_ms }, place))
     }

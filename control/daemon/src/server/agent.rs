@@ -158,9 +158,11 @@ async fn join(daemon: &Daemon, request: Request<pb::JoinRequest>) -> Result<Resp
 /// Another certificate for the proxy that calls.
 async fn renew(daemon: &Daemon, request: Request<pb::RenewRequest>) -> Result<Response<pb::Issued>, Status> {
     let proxy = daemon.caller(&request).await?.renewing()?;
+    let shown = request.extensions().get::<Peer>().and_then(|peer| peer.certificate.clone());
+    let over = shown.as_ref().map(|shown| shown.fingerprint.as_str());
     let pb::RenewRequest { csr, clock_ms } = request.into_inner();
     let now_ms = now_ms();
-    let issued = daemon.authority.renew(&proxy.id, &csr, now_ms).await.inspect_err(|refusal: &Refusal| {
+    let issued = daemon.authority.renew(&proxy.id, &csr, over, now_ms).await.inspect_err(|refusal: &Refusal| {
         tell::tell(format_args!("the certificate of `{}` was not renewed: {refusal}", proxy.id));
     })?;
     daemon.metrics.renewals.inc();

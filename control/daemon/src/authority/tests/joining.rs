@@ -198,12 +198,12 @@ async fn a_proxy_renews_as_what_it_is() {
     // With the same key, and with another: the certificate that it showed proves who it is.
     let wanted = [SanType::URI("spiffe://shop/group/admin".try_into().unwrap())];
     for csr in [request_of(&key, &wanted), request(&wanted).1] {
-        let renewed = place.authority.renew(&id, &csr, NOW_MS + HOUR_MS).await.unwrap();
+        let renewed = place.authority.renew(&id, &csr, None, NOW_MS + HOUR_MS).await.unwrap();
         assert_eq!(renewed.proxy.id, id);
         assert_eq!(peer(&renewed.chain).certificate.unwrap().uri, "spiffe://shop/group/cart");
         assert_eq!(renewed.not_after_ms, NOW_MS + 25 * HOUR_MS);
     }
-    let none = told(place.authority.renew("cart-00000000", &request(&[]).1, NOW_MS).await);
+    let none = told(place.authority.renew("cart-00000000", &request(&[]).1, None, NOW_MS).await);
     assert!(none.contains("was forgotten"), "{none}");
 }
 
@@ -216,14 +216,22 @@ async fn records_keep_the_certificate_in_use_and_few_others() {
     let used = shown.certificate.as_ref().unwrap().fingerprint.clone();
     place.authority.caller(&shown, NOW_MS).await.unwrap();
     for _ in 0..50 {
-        place.authority.renew(&id, &request(&[]).1, NOW_MS).await.unwrap();
+        place.authority.renew(&id, &request(&[]).1, None, NOW_MS).await.unwrap();
     }
     let proxy = place.authority.proxy(&id).await.unwrap().unwrap();
     assert_eq!(proxy.certificates.len(), 8);
     assert_eq!(proxy.in_use().unwrap().fingerprint, used);
     assert!(place.authority.caller(&shown, NOW_MS).await.unwrap().proxy().is_ok());
+    // Another is reported to be in use, and the connection goes on with the one that it began with.
+    let newest = proxy.certificates.last().unwrap().fingerprint.clone();
+    place.authority.saw(&id, &newest).await.unwrap();
+    for _ in 0..50 {
+        place.authority.renew(&id, &request(&[]).1, Some(&used), NOW_MS).await.unwrap();
+    }
+    assert!(place.authority.caller(&shown, NOW_MS).await.unwrap().proxy().is_ok());
+    assert_eq!(place.authority.proxy(&id).await.unwrap().unwrap().certificates.len(), 8);
     // What nobody can use any more goes.
-    place.authority.renew(&id, &request(&[]).1, NOW_MS + 30 * 24 * HOUR_MS).await.unwrap();
+    place.authority.renew(&id, &request(&[]).1, None, NOW_MS + 30 * 24 * HOUR_MS).await.unwrap();
     assert_eq!(place.authority.proxy(&id).await.unwrap().unwrap().certificates.len(), 1);
 }
 

@@ -15,7 +15,7 @@ async fn waits_for(place: &Place, proxies: &[&str], operators: &[&str]) {
 
 /// A proxy renews, and is seen with what it got.
 async fn renewed(place: &Place, id: &str) -> Issued {
-    let issued = place.authority.renew(id, &request(&[]).1, NOW_MS).await.unwrap();
+    let issued = place.authority.renew(id, &request(&[]).1, None, NOW_MS).await.unwrap();
     place.authority.caller(&peer(&issued.chain), NOW_MS).await.unwrap();
     issued
 }
@@ -41,14 +41,14 @@ async fn roots_change_step_by_step_while_everybody_comes_along() {
     assert!(verifies(&own(), &old), "the daemon's own certificate changed too early");
     waits_for(&place, &both, &[]).await;
     // An answer that got lost proves nothing; who was seen with it has it.
-    let lost = authority.renew(&one, &request(&[]).1, NOW_MS).await.unwrap();
+    let lost = authority.renew(&one, &request(&[]).1, None, NOW_MS).await.unwrap();
     waits_for(&place, &both, &[]).await;
     assert!(authority.wants_renewal(&authority.proxy(&one).await.unwrap().unwrap()));
     authority.caller(&peer(&lost.chain), NOW_MS).await.unwrap();
     assert!(!authority.wants_renewal(&authority.proxy(&one).await.unwrap().unwrap()));
     waits_for(&place, &[&two], &[]).await;
     // The other tells it in its report.
-    let issued = authority.renew(&two, &request(&[]).1, NOW_MS + 5000).await.unwrap();
+    let issued = authority.renew(&two, &request(&[]).1, None, NOW_MS + 5000).await.unwrap();
     assert!(verifies(&issued.chain, &old), "issued from the new root too early");
     authority.saw_ending(&issued.proxy, issued.not_after_ms).await.unwrap();
 

@@ -114,10 +114,10 @@ async fn a_daemon_that_is_cut_off_renews_and_lets_nobody_join() {
     assert!(refused.to_string().contains("cut off from etcd"), "{refused}");
     assert!(matches!(refused, Refusal::Store(Failure::Away(_))));
     let later_ms = NOW_MS + 13 * HOUR_MS;
-    let renewed = a.authority.renew(&first.proxy.id, &csr, later_ms).await.unwrap();
+    let renewed = a.authority.renew(&first.proxy.id, &csr, None, later_ms).await.unwrap();
     assert_eq!(renewed.proxy.identity, first.proxy.identity);
     assert_eq!(renewed.not_after_ms, later_ms + 24 * HOUR_MS);
-    assert!(a.authority.renew("nobody", &csr, later_ms).await.is_err());
+    assert!(a.authority.renew("nobody", &csr, None, later_ms).await.is_err());
     // It counts here and elsewhere, and its holder is to renew once more when its record can be written.
     for place in [&a, &b] {
         let caller = place.authority.caller(&peer(&renewed.chain), later_ms).await.unwrap();
@@ -128,7 +128,7 @@ async fn a_daemon_that_is_cut_off_renews_and_lets_nobody_join() {
     }
     etcd.revive();
     soon("it is back", async || b.store.cut_off().is_none() && a.store.cut_off().is_none()).await;
-    let recorded = b.authority.renew(&first.proxy.id, &csr, later_ms).await.unwrap();
+    let recorded = b.authority.renew(&first.proxy.id, &csr, None, later_ms).await.unwrap();
     let record = b.authority.proxy(&first.proxy.id).await.unwrap().unwrap();
     assert_eq!(b.authority.saw_ending(&record, recorded.not_after_ms).await, Ok(true));
     assert!(a.authority.join(&token, &csr, "host", NOW_MS).await.is_ok());
