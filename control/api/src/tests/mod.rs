@@ -3,6 +3,7 @@
 mod envoy;
 mod findings;
 mod hostile;
+mod limits;
 mod mesh;
 mod translation;
 
