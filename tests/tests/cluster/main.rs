@@ -76,6 +76,18 @@ fn daemons(mesh: &Mesh) -> usize {
     mesh.json(&["status"])["daemons"].as_array().map_or(0, Vec::len)
 }
 
+/// Waits until each daemon knows that so many proxies are connected: what one knows the others have a moment later.
+fn know(daemons: [&Mesh; 2], count: usize) {
+    for one in daemons {
+        let connected = || {
+            let status = one.json(&["status"]);
+            status["proxies"].as_array().map_or(0, |all| all.iter().filter(|one| one["connected"] == true).count())
+        };
+        let knows = until(Duration::from_secs(10), || (connected() == count).then_some(()));
+        assert!(knows.is_some(), "{}", one.done(&["status"]));
+    }
+}
+
 /// A proxy that joins at this daemon, and knows no other but by what it is told.
 fn joins(mesh: &Mesh, group: &str) -> Proxy {
     joining(mesh, group).start()

@@ -9,6 +9,7 @@ fn tried<T>(a: &Mesh, b: &Mesh, watch: &str, then: impl FnOnce(&Ports) -> T) -> 
     a.push(&document(&ports, &origin, 200));
     let (_edge, _cart) = (joins(a, "edge"), joins(b, "cart"));
     ports.come("/cart/1", 200);
+    know([a, b], 2);
     // Both groups change: one of each tries.
     let next = document(&ports, &origin, 201).replace("name: app, to", "name: other, to");
     a.write(&next);
