@@ -107,6 +107,7 @@ async fn a_daemon_that_is_cut_off_renews_and_lets_nobody_join() {
     let (a, b) = two(&etcd).await;
     let (first, _) = a.proxy().await;
     let token = a.token(1).await;
+    soon("the other knows it", async || b.authority.proxy(&first.proxy.id).await.unwrap().is_some()).await;
     etcd.kill();
     soon("it notices", async || a.store.cut_off().is_some() && b.store.cut_off().is_some()).await;
     let (_, csr) = request(&[]);
