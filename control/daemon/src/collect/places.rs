@@ -211,7 +211,6 @@ impl Table {
             }
             Told::Leaves { proxy } => {
                 self.leaving.remove(&proxy);
-                self.heard.remove(&proxy);
                 self.put(proxy, None);
             }
             Told::Vanished { proxy } => {

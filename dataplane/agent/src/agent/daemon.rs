@@ -153,7 +153,7 @@ impl Daemon {
 
     /// A plan of what is held now, which the cores are to have.
     fn on_its_way(&self, generation: u64) -> Pending {
-        let trust_version = self.shelf.version_in_force(Kind::Secret, api::xds::TRUST_SECRET);
+        let trust_version = self.shelf.version_in_force(Kind::Secret, xds::TRUST_SECRET);
         Pending {
             generation,
             version: self.version.clone(),
@@ -296,7 +296,7 @@ impl Agent {
     fn use_endpoints(&mut self, update: &Update, plan: Plan) {
         let Some(daemon) = &mut self.daemon else { return };
         let list = &mut self.resources.endpoints;
-        for (_, content) in daemon.shelf.endpoints_alone(update).into_iter().flatten() {
+        for content in daemon.shelf.commit_endpoints(update) {
             match list.iter_mut().find(|one| one.cluster_name == content.cluster_name) {
                 Some(one) => one.clone_from(content),
                 None => {
@@ -306,7 +306,6 @@ impl Agent {
                 }
             }
         }
-        daemon.shelf.commit_endpoints(update);
         daemon.seconds = 0;
         daemon.pending = Some(daemon.on_its_way(plan.generation));
         self.use_plan(Arc::new(plan));

@@ -337,8 +337,11 @@ impl Shelf {
         Some(changed)
     }
 
-    /// What [`Shelf::endpoints_alone`] found is in force.
-    pub(crate) fn commit_endpoints(&mut self, update: &Update) {
+    /// What [`Shelf::endpoints_alone`] found is in force: these endpoints.
+    pub(crate) fn commit_endpoints<'s>(
+        &'s mut self,
+        update: &'s Update,
+    ) -> impl Iterator<Item = &'s ClusterLoadAssignment> {
         for name in update.resources.iter().filter_map(|one| one.name.as_ref()) {
             if let Some(slot) = self.slot(Kind::Endpoints, name) {
                 slot.choice = Choice::Offered;
@@ -347,6 +350,13 @@ impl Shelf {
             }
         }
         self.calm = true;
+        let slots = self.slots.get(&Kind::Endpoints);
+        update.resources.iter().filter_map(move |one| {
+            match &slots?.get(one.name.as_ref()?)?.in_force.as_ref()?.content {
+                Content::Endpoints(content) => Some(content),
+                _ => None,
+            }
+        })
     }
 
     /// The trial is in force. What nobody names any more is forgotten.

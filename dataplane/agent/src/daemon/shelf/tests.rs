@@ -380,7 +380,8 @@ fn endpoints_that_are_all_that_is_new_need_no_trial() {
         let is = plan.services[0].balance.endpoints().map(|(one, _)| one.address().to_string()).collect::<Vec<_>>();
         assert_eq!(is, [address]);
         stand.plan = Some(plan);
-        stand.shelf.commit_endpoints(&came);
+        let names: Vec<_> = stand.shelf.commit_endpoints(&came).map(|one| one.cluster_name.clone()).collect();
+        assert_eq!(names, ["cart"]);
         assert_eq!(stand.shelf.versions()[&Kind::Endpoints], [("cart".to_owned(), version.to_owned())].into());
         assert_eq!(stand.shelf.trial(&Resources::default()).endpoints.len(), 1);
     }
