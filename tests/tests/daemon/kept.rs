@@ -63,9 +63,14 @@ fn it_starts_from_disk_when_the_daemon_is_away_and_tells_what_it_has_later() {
     fake.start_again();
     fake.until("the stream", |shared| (shared.opened == 2).then_some(()));
     fake.applied();
+    let kinds = [xds::LISTENER, xds::CLUSTER, xds::ROUTE_CONFIGURATION, xds::CLUSTER_LOAD_ASSIGNMENT];
+    fake.until("all kinds", |shared| {
+        let asked = |kind: &&str| shared.requests.iter().any(|request| request.type_url == **kind);
+        kinds.iter().all(asked).then_some(())
+    });
     let shared = fake.shared();
     assert_eq!(shared.joins.len(), 1, "it joins once");
-    for kind in [xds::LISTENER, xds::CLUSTER, xds::ROUTE_CONFIGURATION, xds::CLUSTER_LOAD_ASSIGNMENT] {
+    for kind in kinds {
         let request = shared.requests.iter().find(|request| request.type_url == kind).unwrap();
         assert_eq!(request.initial_resource_versions.len(), 1, "{request:#?}");
     }
