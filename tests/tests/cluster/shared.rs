@@ -19,7 +19,8 @@ fn a_push_at_one_daemon_reaches_the_proxies_of_both_and_they_trust_each_other() 
         // A second, but for a machine that runs other tests too.
         assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     }
-    // Who waits at one waits for all.
+    // Who waits at one waits for all that it knows of.
+    know([&a, &b], 2);
     a.push(&document(&ports, &origin, 203));
     assert_eq!(ports.status("/ping"), 203);
     for mesh in [&a, &b] {
