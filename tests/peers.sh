@@ -6,7 +6,8 @@
 #   tests/peers.sh                 installs what is missing and prints where each binary is
 #   tests/peers.sh --print NAME    prints the path of nginx, haproxy, etcd, envoy or xds (a python), installs nothing; exit 1 when it is missing
 #
-# RINGWAY_PEERS names the directory for the last two (default: ~/.cache/ringway/peers).
+# RINGWAY_PEERS names the directory for the last two (default: ~/.cache/ringway/peers). Tests of a peer that is missing say SKIPPED,
+# and fail where RINGWAY_PEERS_REQUIRED is set, as CI does.
 set -eu
 
 envoy_version=1.40.0

@@ -8,7 +8,13 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// The path of nginx, haproxy, envoy, etcd, curl or openssl; none, and a line that says so, when it is not installed.
+/// Set where all peers are to be there, as CI does: a test that misses one fails.
+const REQUIRED: &str = "RINGWAY_PEERS_REQUIRED";
+
+/// The path of nginx, haproxy, envoy, etcd, curl, openssl or xds; none, and a line that says so, when it is not installed.
+///
+/// # Panics
+/// It is not, and `RINGWAY_PEERS_REQUIRED` is set.
 pub fn find(program: &str, test: &str) -> Option<PathBuf> {
     let found = match program {
         "curl" | "openssl" => Some(PathBuf::from(program)),
@@ -23,7 +29,9 @@ pub fn find(program: &str, test: &str) -> Option<PathBuf> {
     let runs = |path: &PathBuf| Command::new(path).arg(version).output().is_ok_and(|output| output.status.success());
     let found = found.filter(runs);
     if found.is_none() {
-        println!("SKIPPED {test}: {program} is not installed (tests/peers.sh installs it)");
+        let why = format!("{program} is not installed (tests/peers.sh installs it)");
+        assert!(std::env::var_os(REQUIRED).is_none(), "{test}: {why}, and {REQUIRED} is set");
+        println!("SKIPPED {test}: {why}");
     }
     found
 }

@@ -2,6 +2,7 @@
 
 mod authority;
 mod fake;
+mod independent;
 mod joining;
 mod kept;
 mod killed;

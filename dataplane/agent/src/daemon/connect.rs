@@ -66,6 +66,10 @@ fn reasons(error: &(dyn Error + 'static)) -> String {
             return "the connection ended".to_owned();
         }
         let text = error.to_string();
+        // HTTP/2 keeps the error of the connection to itself, but for its text.
+        if text.contains("close_notify") {
+            return "the connection ended".to_owned();
+        }
         if texts.last().is_none_or(|last| !last.ends_with(&text)) {
             texts.push(text);
         }
