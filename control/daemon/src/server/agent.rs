@@ -66,7 +66,7 @@ async fn attend(
     // The certificate that was told to be renewed last, and when.
     let mut told: Option<(String, u64)> = None;
     let mut order = pb::Order { interval_ms: INTERVAL.as_millis() as u32, ..pb::Order::default() };
-    let (mut is_first, mut drains) = (true, false);
+    let (mut is_first, mut drains, mut daemons) = (true, false, Vec::new());
     loop {
         let report = tokio::select! {
             report = reports.message() => match report {
@@ -111,9 +111,13 @@ async fn attend(
         let details = detail_until_ms > now_ms && detail_until_ms != order.detail_until_ms;
         order.detail_until_ms = detail_until_ms;
         order.clock_ms = now_ms;
+        // Looked at with each report: that is soon enough.
+        order.daemons = daemon.daemons();
+        let moved = order.daemons != daemons;
         // One that is too slow to take it is told with its next report.
-        if (is_first || details || order.renew || order.drain) && orders.try_send(Ok(order)).is_ok() {
+        if (is_first || moved || details || order.renew || order.drain) && orders.try_send(Ok(order.clone())).is_ok() {
             (is_first, drains) = (false, drain);
+            daemons.clone_from(&order.daemons);
             told = old.map(|old| (old, now_ms)).or(told);
         }
     }
