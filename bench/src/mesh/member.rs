@@ -153,7 +153,11 @@ impl Member {
             if !is_wildcard(kind) && names.is_empty() {
                 continue;
             }
-            let node = (n == 0).then(|| Node { user_agent_name: "ringway".into(), ..Node::default() });
+            let node = (n == 0).then(|| Node {
+                user_agent_name: api::features::PROGRAM.into(),
+                client_features: api::features::FEATURES.map(String::from).to_vec(),
+                ..Node::default()
+            });
             let request = DeltaDiscoveryRequest {
                 node,
                 type_url: kind.into(),

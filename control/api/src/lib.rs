@@ -6,6 +6,7 @@
 
 mod canonical;
 pub mod envoy;
+pub mod features;
 mod finding;
 mod keys;
 pub mod mesh;

@@ -3,9 +3,9 @@
 //! certificate; what it says about itself is not asked.
 
 mod delta;
-mod envoy;
 mod offer;
 mod refusal;
+mod view;
 mod whole;
 
 #[cfg(test)]
@@ -18,14 +18,12 @@ use crate::collect::Fleet;
 use crate::snapshot::{Feed, Snapshot};
 use crate::state::Daemon;
 use crate::tell;
-use api::envoy::Envoy;
 use api::envoy_types::pb::envoy::config::core::v3::Node;
 use api::envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryService;
 use api::envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use delta::Delta;
-use envoy::View;
 use offer::TooMuch;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,6 +33,7 @@ use tokio_stream::Stream;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use view::{Reader, View};
 use whole::Whole;
 
 /// A client that leaves a message unanswered for so long is no client.
@@ -176,9 +175,9 @@ async fn drive<P: Protocol>(
                     if let Some(node) = P::node(&request).filter(|_| !is_introduced) {
                         is_introduced = true;
                         stream.introduced(&node.user_agent_name);
-                        if let Some(envoy) = Envoy::of(node) {
+                        if let Some(reader) = Reader::of(node) {
                             // It has not asked for anything yet.
-                            protocol.take(view.insert(View::new(envoy)).of(snapshots.now()));
+                            protocol.take(view.insert(View::new(reader)).of(snapshots.now()));
                         }
                     }
                     protocol.hear(request).map_err(|TooMuch(why)| Status::invalid_argument(why))?;

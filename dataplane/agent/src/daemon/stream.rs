@@ -5,6 +5,7 @@ use super::joined::Joined;
 use super::link::{Judged, News, Start, answered};
 use super::xds::{Delta, Heard, Kind, Names, Speak, Versions, Whole, node};
 use api::envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use api::features::FEATURES;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,8 +14,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
-/// Words that the daemon may rely on.
-pub(super) const FEATURES: [&str; 4] = ["ringway.rejected", "ringway.session", "ringway.peak-ewma", "ringway.sds"];
 /// Requests that wait to be sent; a response has at most an answer and other names of three kinds.
 const REQUESTS: usize = 16;
 

@@ -1,13 +1,12 @@
 //! An Envoy's view of snapshots: what it cannot take is not in it, and where it listens is known when it has taken it.
 
-use super::super::envoy::View;
+use super::super::view::{Reader, View};
 use super::*;
-use api::envoy::Envoy;
 use api::envoy_types::pb::envoy::config::core::v3::Node;
 
 fn view() -> View {
     let node = Node { user_agent_name: "envoy".to_owned(), ..Node::default() };
-    View::new(Envoy::of(&node).unwrap())
+    View::new(Reader::of(&node).unwrap())
 }
 
 /// Two listeners, one of which it cannot have while there are trusted hops.

@@ -4,6 +4,7 @@
 mod chance;
 mod delta;
 mod envoy;
+mod older;
 mod whole;
 mod wire;
 

@@ -188,3 +188,27 @@ async fn a_newer_stream_of_a_proxy_ends_the_older() {
     assert!(stays.is_err(), "the newer goes on");
     daemon.until("followed", |progress| progress.is_some_and(|progress| progress.sent == 1)).await;
 }
+
+/// Over the wire, in both protocols: who says nothing of what it knows is of before there were words.
+#[tokio::test]
+async fn an_older_proxy_is_sent_what_it_understands() {
+    let daemon = daemon().await;
+    push(&daemon.snapshots, 1, &mesh(&["a"]));
+    let node = || Some(Node { user_agent_name: "ringway".to_owned(), ..Node::default() });
+    let url = || Kind::Cluster.type_url().to_owned();
+    let is_new = |value: &[u8]| value.windows(8).any(|some| some == b"PeakEwma");
+    assert!(is_new(&now_of(&daemon.snapshots).resources(Kind::Cluster)["a"].body.value), "what others are sent");
+    let mut client = daemon.client().await;
+    let delta = DeltaDiscoveryRequest { node: node(), type_url: url(), ..Default::default() };
+    let (requests, stream) = mpsc::channel(8);
+    requests.send(delta).await.unwrap();
+    let mut responses = client.delta_aggregated_resources(ReceiverStream::new(stream)).await.unwrap().into_inner();
+    let response = responses.message().await.unwrap().unwrap();
+    assert!(!is_new(&response.resources[0].resource.as_ref().unwrap().value));
+    let whole = DiscoveryRequest { node: node(), type_url: url(), ..Default::default() };
+    let (requests, stream) = mpsc::channel(8);
+    requests.send(whole).await.unwrap();
+    let mut responses = client.stream_aggregated_resources(ReceiverStream::new(stream)).await.unwrap().into_inner();
+    let response = responses.message().await.unwrap().unwrap();
+    assert!(!is_new(&response.resources[0].value));
+}

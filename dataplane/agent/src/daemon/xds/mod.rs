@@ -139,12 +139,12 @@ pub(crate) trait Speak {
 /// What a response without a nonce is: an answer to it would be taken for a new question.
 const NO_NONCE: &str = "a response has no nonce";
 
-/// How a proxy introduces itself. `features` are words that both ends know.
+/// How a proxy introduces itself. `features` are words that both ends know: `api::features`.
 pub(crate) fn node(id: &str, group: &str, features: &[&str]) -> Node {
     Node {
         id: id.to_owned(),
         cluster: group.to_owned(),
-        user_agent_name: "ringway".to_owned(),
+        user_agent_name: api::features::PROGRAM.to_owned(),
         user_agent_version_type: Some(node::UserAgentVersionType::UserAgentVersion(crate::VERSION.to_owned())),
         client_features: features.iter().map(ToString::to_string).collect(),
         ..Node::default()

@@ -1,18 +1,42 @@
-//! An Envoy's view of its group's snapshots: each resource as it takes it (`api::envoy`), without those that it has no words
-//! for, which count as refused. It reports nothing, so what it has taken stands for where it listens.
+//! A client's own view of its group's snapshots: each resource as it takes it (`api::envoy`, `api::features`), without those that
+//! it has no words for, which count as refused. An Envoy reports nothing, so what it has taken stands for where it listens.
 
 use super::offer::Progress;
 use crate::snapshot::{Kind, Named, Snapshot};
 use api::envoy::{Envoy, address_of};
+use api::envoy_types::pb::envoy::config::core::v3::Node;
+use api::features::Lacking;
 use api::{Packed, pb};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// One Envoy's view.
+/// Who is not sent everything as it is.
+#[derive(Debug)]
+pub(super) enum Reader {
+    Envoy(Envoy),
+    /// A proxy of ours, of an older release.
+    Older(Lacking),
+}
+
+impl Reader {
+    /// By what a client says of itself; None: it is sent everything as it is.
+    pub(super) fn of(node: &Node) -> Option<Reader> {
+        Envoy::of(node).map(Reader::Envoy).or_else(|| Lacking::of(node).map(Reader::Older))
+    }
+
+    fn fit(&self, one: &Packed) -> Result<Option<Packed>, String> {
+        match self {
+            Reader::Envoy(envoy) => envoy.fit(one).map_err(|reason| format!("not sent to an Envoy: {reason}")),
+            Reader::Older(lacking) => lacking.fit(one).map_err(|reason| format!("not sent: {reason}")),
+        }
+    }
+}
+
+/// One client's view.
 #[derive(Debug)]
 pub(super) struct View {
-    envoy: Envoy,
+    reader: Reader,
     /// What the last view was made from, and the view.
     last: Option<(Arc<Snapshot>, Arc<Snapshot>)>,
     /// What is not sent, and why.
@@ -24,11 +48,11 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn new(envoy: Envoy) -> View {
-        View { envoy, last: None, left: BTreeMap::new(), places: BTreeMap::new(), looked: (0, Progress::default()) }
+    pub(super) fn new(reader: Reader) -> View {
+        View { reader, last: None, left: BTreeMap::new(), places: BTreeMap::new(), looked: (0, Progress::default()) }
     }
 
-    /// This snapshot as the Envoy is to have it; what is the same as in the last one is not made again.
+    /// This snapshot as the client is to have it; what is the same as in the last one is not made again.
     pub(super) fn of(&mut self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
         let last = self.last.take();
         let mut view = Snapshot::clone(&snapshot);
@@ -70,7 +94,7 @@ impl View {
         });
         match before {
             Some(made) => Ok(made.clone()),
-            None => Ok(self.envoy.fit(one)?.map_or_else(|| one.clone(), Arc::new)),
+            None => Ok(self.reader.fit(one)?.map_or_else(|| one.clone(), Arc::new)),
         }
     }
 
@@ -80,15 +104,18 @@ impl View {
         progress.rejected.extend(self.left.iter().map(|((kind, name), reason)| pb::Rejected {
             type_url: kind.type_url().to_owned(),
             name: name.to_string(),
-            reason: format!("not sent to an Envoy: {reason}"),
+            reason: reason.clone(),
             version: number.to_string(),
             ..pb::Rejected::default()
         }));
         progress
     }
 
-    /// Where it listens now, if that is known and has changed. What it refuses stays where it was.
+    /// Where it listens now, if that is known and has changed. What it refuses stays where it was. Proxies of ours report it.
     pub(super) fn listens(&mut self, progress: &Progress) -> Option<&BTreeMap<Arc<str>, SocketAddr>> {
+        if !matches!(self.reader, Reader::Envoy(_)) {
+            return None;
+        }
         let (_, view) = self.last.as_ref()?;
         if progress.settled != view.number || view.number == 0 {
             return None;
