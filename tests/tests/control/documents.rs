@@ -67,6 +67,23 @@ fn a_bad_push_changes_nothing_and_says_where_it_is_wrong() {
 }
 
 #[test]
+fn what_only_proxies_would_refuse_is_refused_by_check_with_its_place() {
+    let shop = Shop::new();
+    let mesh = Mesh::start();
+    // A pattern that is small to read and large to compile.
+    let large = "[02468ACEGIKMOQSUWYacegikmoqsuwy]{1000}".repeat(9);
+    let large = format!("match: {{ headers: {{ x: {{ regex: '{large}' }} }} }}");
+    mesh.write(&shop.document("web").replace("{ name: app, to", &format!("{{ name: app, {large}, to")));
+    let [check, apply] = ["check", "apply"].map(|verb| mesh.control(&[verb, "mesh.yaml"]));
+    assert_eq!((check.code, apply.code), (Some(1), Some(1)), "{check:?} {apply:?}");
+    assert!(check.err.starts_with("mesh.yaml:12:41: proxies refuse route/in: "), "{check:?}");
+    assert!(check.err.ends_with("; change it, or leave it out\n") && check.err.lines().count() == 1, "{check:?}");
+    assert!(apply.all().contains(check.err.trim()), "{apply:?}");
+    // Of an Envoy nothing is said before it is right for our own.
+    assert_eq!(mesh.control(&["check", "mesh.yaml", "--for", "envoy"]).err, check.err);
+}
+
+#[test]
 fn a_plan_says_what_would_change_and_its_exit_code_whether() {
     let shop = Shop::new();
     let (mesh, _cart, _web) = shop.open();

@@ -1,8 +1,10 @@
 //! The daemon's document: groups of proxies, and the services that they share. What a group's proxies need of it becomes
 //! the same model as a file's, and is translated by the same code; what comes and goes by itself is a `State`.
 
+mod places;
 mod state;
 
+pub use places::Places;
 pub use state::{KeyPair, State, certificate, identity, read_addresses, trust};
 
 use std::collections::BTreeSet;

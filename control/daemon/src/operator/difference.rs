@@ -3,10 +3,10 @@
 use crate::authority::Proxy;
 use api::mesh::{Group, Mesh};
 use api::pb;
-use api::{Action, Address, Endpoints, Listener, Packed, Protocol, Resources, Service};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use api::{Action, Endpoints, Listener, Packed, Protocol, Resources, Service};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// A list shorter than this has no half that would be missed.
+/// In a list shorter than this, what has something else in its place is not missed: it is an edit.
 const FEW: usize = 4;
 /// Changes of a group that are listed.
 const MOST_LISTED: usize = 1000;
@@ -46,6 +46,7 @@ pub(super) fn between(old: Option<&Mesh>, new: &Mesh, proxies: &[Proxy]) -> Diff
             }
             (Some(before), Some(after)) => {
                 difference.needs_force.extend(of_group(before, after, proxies));
+                difference.needs_force.extend(of_own_services((old, before), (new, after)));
                 changes(&old.translated(before), &new.translated(after), before, after)
             }
             (None, None) => Vec::new(),
@@ -56,9 +57,8 @@ pub(super) fn between(old: Option<&Mesh>, new: &Mesh, proxies: &[Proxy]) -> Diff
         }
     }
     difference.needs_force.extend(of_services(old, new));
-    let half = |of: &str, before: usize, left: usize| halved("", of, before, left);
-    let kept = old.groups.iter().filter(|group| new.group(&group.name).is_some()).count();
-    difference.needs_force.extend(half("groups", old.groups.len(), kept));
+    let groups = |of: &Mesh| of.groups.iter().map(|group| group.name.clone()).collect();
+    difference.needs_force.extend(halved("", "groups", &groups(old), &groups(new)));
     difference
 }
 
@@ -144,37 +144,112 @@ fn of_group(before: &Group, after: &Group, proxies: &[Proxy]) -> Vec<String> {
             people(keep)
         ));
     }
-    let kept = |one: &&Listener| after.listeners.iter().any(|other| other.name == one.name);
-    let left = before.listeners.iter().filter(kept).count();
-    list.extend(halved(&format!(" of group `{name}`"), "listeners", before.listeners.len(), left));
+    let listeners = |of: &Group| of.listeners.iter().map(|one| one.name.clone()).collect();
+    list.extend(halved(&format!(" of group `{name}`"), "listeners", &listeners(before), &listeners(after)));
     for old in &before.listeners {
-        let Some(new) = after.listeners.iter().find(|other| other.name == old.name) else { continue };
         let of = format!(" of listener `{}` of group `{name}`", old.name);
-        if allows(old) > 0 && allows(new) == 0 {
-            list.push(format!("removes every `allow`{of}: everybody could come"));
+        match after.listeners.iter().find(|other| other.name == old.name) {
+            Some(new) => list.extend(of_listener(old, new, &of)),
+            None if allows(old) > 0 => {
+                let added = |one: &&Listener| before.listeners.iter().all(|other| other.name != one.name);
+                let open =
+                    after.listeners.iter().filter(added).find(|one| allows(one) == 0 && takes_its_place(old, one));
+                let line = |new: &Listener| {
+                    format!("puts listener `{}`, without `allow`, in the place{of}: everybody could come", new.name)
+                };
+                list.extend(open.map(line));
+            }
+            None => {}
         }
-        let (old, new) = (route_names(old), route_names(new));
-        list.extend(halved(&of, "routes", old.len(), old.intersection(&new).count()));
     }
     list
 }
 
-/// Services that are gone, while somebody sends to them now; and lists of endpoints that shrink.
-fn of_services(old: &Mesh, new: &Mesh) -> Vec<String> {
+/// The same address, or a way to the same service.
+fn takes_its_place(old: &Listener, new: &Listener) -> bool {
+    let services = |of: &Listener| -> BTreeSet<String> {
+        let targets: Box<dyn Iterator<Item = &api::Target>> = match &of.protocol {
+            Protocol::Tcp(to) => Box::new(to.iter()),
+            Protocol::Passthrough(passages) => Box::new(passages.iter().flat_map(|passage| &passage.to)),
+            Protocol::Http(http) => {
+                let routes = http.hosts.iter().flat_map(|host| &host.routes);
+                Box::new(routes.flat_map(|route| match &route.action {
+                    Action::Forward(forward) => &forward.to[..],
+                    Action::Redirect(_) | Action::Respond(_) => &[],
+                }))
+            }
+        };
+        targets.map(|target| target.service.clone()).collect()
+    };
+    old.address == new.address || !services(old).is_disjoint(&services(new))
+}
+
+fn of_listener(old: &Listener, new: &Listener, of: &str) -> Vec<String> {
     let mut list = Vec::new();
-    let used: BTreeSet<&str> = old.groups.iter().flat_map(|group| old.services_of(group)).map(name).collect();
-    let after: HashMap<&str, &Service> = new.services.iter().map(|service| (name(service), service)).collect();
-    let kept = |one: &&Service| after.contains_key(name(one));
-    for gone in old.services.iter().filter(|one| !kept(one) && used.contains(one.name.as_str())) {
-        list.push(format!("removes service `{}`, which is in use", gone.name));
+    let own = !rules(&old.policy.allow).is_empty() && rules(&new.policy.allow).is_empty();
+    if allows(old) > 0 && (own || allows(new) == 0) {
+        list.push(format!("removes every `allow`{of}: everybody could come"));
+    } else {
+        list.extend(halved(of, "rules of `allow`", &rules(&old.policy.allow), &rules(&new.policy.allow)));
     }
-    list.extend(halved("", "services", old.services.len(), old.services.iter().filter(kept).count()));
-    for service in &old.services {
-        let after = after.get(name(service)).map(|after| &after.endpoints);
-        if let (Endpoints::Addresses(before), Some(Endpoints::Addresses(after))) = (&service.endpoints, after) {
-            let after: HashSet<&Address> = after.iter().map(|one| &one.address).collect();
-            let left = before.iter().filter(|one| after.contains(&one.address)).count();
-            list.extend(halved(&format!(" of service `{}`", service.name), "endpoints", before.len(), left));
+    list.extend(halved(of, "rules of `deny`", &rules(&old.policy.deny), &rules(&new.policy.deny)));
+    list.extend(halved(of, "hosts", &hosts(old), &hosts(new)));
+    let (before, after) = (routes_by_name(old), routes_by_name(new));
+    list.extend(halved(of, "routes", &before.keys().cloned().collect(), &after.keys().cloned().collect()));
+    for (name, old) in &before {
+        let Some(new) = after.get(name) else { continue };
+        let of = format!(" of route `{}`{of}", old.name);
+        list.extend(halved(&of, "rules of `allow`", &rules(&old.policy.allow), &rules(&new.policy.allow)));
+        list.extend(halved(&of, "rules of `deny`", &rules(&old.policy.deny), &rules(&new.policy.deny)));
+    }
+    list
+}
+
+/// Those that do more than try.
+fn rules(of: &[api::Rule]) -> BTreeSet<String> {
+    of.iter().filter(|rule| !rule.dry_run).map(|rule| rule.name.clone()).collect()
+}
+
+fn hosts(of: &Listener) -> BTreeSet<String> {
+    match &of.protocol {
+        Protocol::Http(http) => http.hosts.iter().flat_map(|host| host.names.clone()).collect(),
+        Protocol::Passthrough(passages) => passages.iter().flat_map(|passage| passage.names.clone()).collect(),
+        Protocol::Tcp(_) => BTreeSet::new(),
+    }
+}
+
+/// Shared services that are gone, while somebody sends to them now; and lists of endpoints that shrink.
+fn of_services(old: &Mesh, new: &Mesh) -> Vec<String> {
+    let used = old.groups.iter().flat_map(|group| old.services_of(group)).map(name).collect();
+    shrunk("", &old.services, new.services.iter(), &used)
+}
+
+/// The same of those that are a group's own.
+fn of_own_services((old, before): (&Mesh, &Group), (new, after): (&Mesh, &Group)) -> Vec<String> {
+    let used = old.services_of(before).map(name).collect();
+    // One that became shared is not gone.
+    let left = after.services.iter().chain(&new.services);
+    shrunk(&format!(" of group `{}`", before.name), &before.services, left, &used)
+}
+
+fn shrunk<'m>(
+    of: &str,
+    before: &[Service],
+    after: impl Iterator<Item = &'m Service>,
+    used: &BTreeSet<&str>,
+) -> Vec<String> {
+    let mut list = Vec::new();
+    let after: HashMap<&str, &Service> = after.map(|service| (name(service), service)).collect();
+    for gone in before.iter().filter(|one| !after.contains_key(name(one)) && used.contains(name(one))) {
+        list.push(format!("removes service `{}`{of}, which is in use", gone.name));
+    }
+    let left = after.keys().map(|&one| one.to_owned()).collect();
+    list.extend(halved(of, "services", &before.iter().map(|one| one.name.clone()).collect(), &left));
+    for service in before {
+        let Some(after) = after.get(name(service)) else { continue };
+        let of = format!(" of service `{}`{of}", service.name);
+        if let (Some(before), Some(after)) = (addresses(&service.endpoints), addresses(&after.endpoints)) {
+            list.extend(halved(&of, "endpoints", &before, &after));
         }
     }
     list
@@ -184,28 +259,43 @@ fn name(of: &Service) -> &str {
     &of.name
 }
 
+/// Those that the document has.
+fn addresses(of: &Endpoints) -> Option<BTreeSet<String>> {
+    match of {
+        Endpoints::Addresses(list) => Some(list.iter().map(|one| format!("{:?}", one.address)).collect()),
+        Endpoints::Names(list) => Some(list.iter().map(|one| format!("{:?}", one.address)).collect()),
+        Endpoints::Group { .. } | Endpoints::Set => None,
+    }
+}
+
 /// Half of a list, or more, is gone.
-fn halved(of: &str, what: &str, before: usize, left: usize) -> Option<String> {
-    let gone = before - left;
-    (before >= FEW && gone * 2 >= before).then(|| format!("removes {gone} of {before} {what}{of}"))
+fn halved(of: &str, what: &str, before: &BTreeSet<String>, after: &BTreeSet<String>) -> Option<String> {
+    let gone = before.difference(after).count();
+    let fewer = before.len().saturating_sub(after.len());
+    let missed = if before.len() < FEW { gone.min(fewer) } else { gone };
+    let all = before.len();
+    (missed > 0 && missed * 2 >= all).then(|| format!("removes {gone} of {all} {what}{of}"))
 }
 
 fn allows(listener: &Listener) -> usize {
     let routes = match &listener.protocol {
-        Protocol::Http(http) => http.hosts.iter().flat_map(|host| &host.routes).map(|r| r.policy.allow.len()).sum(),
+        Protocol::Http(http) => {
+            http.hosts.iter().flat_map(|host| &host.routes).map(|r| rules(&r.policy.allow).len()).sum()
+        }
         Protocol::Tcp(_) | Protocol::Passthrough(_) => 0,
     };
-    listener.policy.allow.len() + routes
+    rules(&listener.policy.allow).len() + routes
 }
 
 /// Routes by host and name; unnamed ones by what they do, as their numbers move.
-fn route_names(listener: &Listener) -> BTreeSet<String> {
-    let Protocol::Http(http) = &listener.protocol else { return BTreeSet::new() };
+fn routes_by_name(listener: &Listener) -> BTreeMap<String, &api::Route> {
+    let Protocol::Http(http) = &listener.protocol else { return BTreeMap::new() };
     let named = |host: &api::Host, route: &api::Route| match route.name.bytes().all(|b| b.is_ascii_digit()) {
         false => format!("{} {}", host.names.join(","), route.name),
         true => format!("{} {:?} {}", host.names.join(","), route.matches, leads(&route.action)),
     };
-    http.hosts.iter().flat_map(|host| host.routes.iter().map(move |route| named(host, route))).collect()
+    let routes = http.hosts.iter().flat_map(|host| host.routes.iter().map(move |route| (named(host, route), route)));
+    routes.collect()
 }
 
 fn leads(action: &Action) -> String {

@@ -58,13 +58,6 @@ impl Operator for Service {
     type TopStream = Happens<pb::Rates>;
     type RotateRootStream = Happens<pb::Progress>;
 
-    async fn check(&self, request: Request<pb::CheckRequest>) -> Answer<pb::Findings> {
-        self.who(&request, Role::Read).await?;
-        let pb::CheckRequest { document, file } = request.into_inner();
-        let lines = documents::read(document, file).await.err().unwrap_or_default();
-        Ok(Response::new(pb::Findings { lines }))
-    }
-
     async fn plan(&self, request: Request<pb::PlanRequest>) -> Answer<pb::Planned> {
         self.who(&request, Role::Read).await?;
         Ok(Response::new(documents::plan(&self.0, request.into_inner()).await?))

@@ -3,7 +3,6 @@
 mod canary;
 
 use super::difference::between;
-use super::judge;
 use crate::server::tests::{Running, session, within};
 use crate::snapshot::Kind;
 use crate::state::{Daemon, InForce, now_ms};
@@ -146,11 +145,10 @@ async fn until(daemon: &Daemon, what: &str, is_so: impl Fn(&Daemon) -> bool) {
 async fn a_push_is_checked_compared_and_kept() {
     let running = Running::start().await;
     let mut client = admin(&running).await;
-    let bad = pb::CheckRequest { document: "groups: {}".to_owned(), file: "a.yaml".to_owned() };
-    let lines = client.check(bad).await.unwrap().into_inner().lines;
-    assert_eq!(lines, ["a.yaml:1:1: a mesh document needs `trust-domain`"]);
-    let last = applied(&mut client, push("groups: {}")).await.pop().unwrap();
-    assert_eq!((last.outcome(), last.findings.len(), last.version), (Outcome::Refused, 1, 0));
+    let bad = pb::ApplyRequest { file: "a.yaml".to_owned(), ..push("groups: {}") };
+    let last = applied(&mut client, bad).await.pop().unwrap();
+    assert_eq!((last.outcome(), last.version), (Outcome::Refused, 0));
+    assert_eq!(last.findings, ["a.yaml:1:1: a mesh document needs `trust-domain`"]);
 
     let plan = pb::PlanRequest { document: MESH.to_owned(), file: String::new() };
     let planned = client.plan(plan.clone()).await.unwrap().into_inner();
@@ -442,18 +440,6 @@ async fn what_a_proxy_would_do_is_explained() {
     }
 }
 
-#[test]
-fn what_proxies_would_refuse_is_told_before_they_are_asked() {
-    let mut mesh = good(MESH);
-    assert!(judge::refused(&mesh, "mesh.yaml").is_empty());
-    // The language refuses it too; a proxy is asked all the same, as one day it may know better.
-    let api::Protocol::Http(http) = &mut mesh.groups[1].listeners[0].protocol else { panic!("{mesh:?}") };
-    http.hosts[0].routes[0].matches.path = Some(api::PathMatch::Regex("(".to_owned()));
-    let refused = judge::refused(&mesh, "mesh.yaml");
-    assert_eq!(refused.len(), 1, "{refused:?}");
-    assert!(refused[0].starts_with("mesh.yaml:1:1: group `edge`: route/web: "), "{refused:?}");
-}
-
 fn joined(group: &str, identity: &str) -> crate::authority::Proxy {
     crate::authority::Proxy {
         id: format!("{group}-1"),
@@ -522,7 +508,12 @@ fn what_nobody_does_by_accident_needs_a_force() {
     let difference = between(Some(&good(MESH)), &good(&without_edge), &[]);
     assert_eq!(
         difference.needs_force,
-        ["removes group `edge`: 0 proxies would have nothing", "removes service `legacy`, which is in use"]
+        [
+            "removes group `edge`: 0 proxies would have nothing",
+            "removes service `legacy`, which is in use",
+            "removes 1 of 2 services",
+            "removes 1 of 2 groups"
+        ]
     );
     let many = |count: usize| {
         let routes: Vec<String> =
@@ -533,6 +524,80 @@ fn what_nobody_does_by_accident_needs_a_force() {
         |before: usize, after: usize| between(Some(&good(&many(before))), &good(&many(after)), &[]).needs_force;
     assert_eq!(halved(9, 4), ["removes 5 of 10 routes of listener `web` of group `edge`"]);
     assert!(halved(9, 5).is_empty() && halved(2, 1).is_empty());
+    assert_eq!(halved(3, 1), ["removes 2 of 4 routes of listener `web` of group `edge`"]);
+}
+
+/// A group whose list of something is what a test says.
+fn group(listeners: &str, services: &str) -> Mesh {
+    good(&format!(
+        "trust-domain: mesh\ngroups:\n  g:\n    listeners:\n      {}\n    services: {{ {services} }}\n",
+        listeners.replace("; ", "\n      ")
+    ))
+}
+
+#[test]
+fn half_of_anything_and_every_allow_need_a_force() {
+    const APP: &str = "app: { endpoints: [10.0.0.1:1, 10.0.0.2:1] }";
+    const TWO: &str = "app: { endpoints: [10.0.0.1:1, 10.0.0.2:1] }, more: { endpoints: [10.0.0.3:1] }";
+    const BOTH: &str = "to: { app: 1, more: 1 }";
+    const A: &str = "{ name: a, source: 10.0.0.1 }";
+    const B: &str = "{ name: b, source: 10.0.0.2 }";
+    let own = |rules: &str, to: &str| format!("in: {{ address: 127.0.0.1:1, {rules}routes: [ {{ name: x, {to} }} ] }}");
+    let needs = |(before, services): (&str, &str), (after, left): (&str, &str)| {
+        between(Some(&group(before, services)), &group(after, left), &[]).needs_force
+    };
+    let of = "of listener `in` of group `g`";
+    let plain = own("", "to: app");
+    let everybody = format!("removes every `allow` {of}: everybody could come");
+
+    // What is a group's own.
+    assert_eq!(
+        needs((&own("", BOTH), TWO), (&plain, APP)),
+        ["removes service `more` of group `g`, which is in use", "removes 1 of 2 services of group `g`"]
+    );
+    let one = APP.replace(", 10.0.0.2:1", "");
+    assert_eq!(needs((&plain, APP), (&plain, &one)), ["removes 1 of 2 endpoints of service `app` of group `g`"]);
+    let other = APP.replace("10.0.0.2:1", "10.0.0.9:1");
+    assert!(needs((&plain, APP), (&plain, &other)).is_empty(), "an edit");
+
+    // The listener's `allow`, while its route keeps one; a route's; one that only tries from now on.
+    let allow = format!("allow: [ {A} ], ");
+    let route = format!("{allow}to: app");
+    assert_eq!(needs((&own(&allow, &route), APP), (&own("", &route), APP)), [everybody.as_str()]);
+    assert_eq!(
+        needs((&own(&allow, &route), APP), (&own(&allow, "to: app"), APP)),
+        [format!("removes 1 of 1 rules of `allow` of route `x` {of}")]
+    );
+    let tries = allow.replace("name: a", "name: a, dry-run: true");
+    assert_eq!(needs((&own(&allow, "to: app"), APP), (&own(&tries, "to: app"), APP)), [everybody.as_str()]);
+    assert!(needs((&own(&tries, "to: app"), APP), (&plain, APP)).is_empty(), "it held nobody off");
+
+    // A listener under another name, or another one to the same service.
+    let before = own(&allow, "to: app");
+    for after in [plain.replace("in:", "new:"), plain.replace("in:", "new:").replace("127.0.0.1:1", "127.0.0.1:2")] {
+        let why = format!("puts listener `new`, without `allow`, in the place {of}: everybody could come");
+        assert_eq!(needs((&before, APP), (&after, APP)), [why], "{after}");
+    }
+    assert!(needs((&before, APP), (&before.replace("in:", "new:"), APP)).is_empty(), "it has its `allow`");
+
+    // Half of two.
+    for word in ["allow", "deny"] {
+        let rules = |list: &str| own(&format!("{word}: [ {list} ], "), "to: app");
+        let why = format!("removes 1 of 2 rules of `{word}` {of}");
+        assert_eq!(needs((&rules(&format!("{A}, {B}")), APP), (&rules(A), APP)), [why]);
+    }
+    let second = format!("{plain}; two: {{ address: 127.0.0.1:2, to: app, protocol: tcp }}");
+    assert_eq!(needs((&second, APP), (&plain, APP)), ["removes 1 of 2 listeners of group `g`"]);
+    let routes = plain.replace("to: app } ]", "match: { path: /y }, to: app }, { name: y, to: app } ]");
+    let left = plain.replace("to: app } ]", "match: { path: /y }, to: app } ]");
+    assert_eq!(needs((&routes, APP), (&left, APP)), [format!("removes 1 of 2 routes {of}")]);
+    let hosts = |names: &str| {
+        plain.replace("routes: [", &format!("hosts: [ {{ names: [{names}], routes: [")).replace("} ] }", "} ] } ] }")
+    };
+    assert_eq!(
+        needs((&hosts("a.example, b.example"), APP), (&hosts("a.example"), APP))[0],
+        format!("removes 1 of 2 hosts {of}")
+    );
 }
 
 #[tokio::test]
