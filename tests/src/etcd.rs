@@ -6,6 +6,7 @@ use crate::ports::free_port;
 use crate::wait::until;
 use std::fs;
 use std::net::TcpStream;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -88,7 +89,13 @@ impl Etcd {
 
     /// What a daemon's `store.etcd` says to find it.
     pub fn settings(&self) -> String {
-        let places: Vec<String> = self.members.iter().map(|member| format!("'{}'", self.url(member.port))).collect();
+        self.settings_of(0..self.members.len())
+    }
+
+    /// The same, for a daemon that knows of some members alone.
+    pub fn settings_of(&self, members: Range<usize>) -> String {
+        let places = self.members[members].iter().map(|member| format!("'{}'", self.url(member.port)));
+        let places: Vec<String> = places.collect();
         let places = format!("endpoints: [{}]", places.join(", "));
         if !self.secured {
             return places;

@@ -54,8 +54,16 @@ impl Mesh {
     /// # Panics
     /// It does not become ready.
     pub fn sharing(etcd: &Etcd) -> Mesh {
+        Mesh::with_etcd(&etcd.settings())
+    }
+
+    /// The same, with these settings of `store.etcd`.
+    ///
+    /// # Panics
+    /// It does not become ready.
+    pub fn with_etcd(settings: &str) -> Mesh {
         let folder = TempDir::new().expect("a folder");
-        let file = format!("store: {{ etcd: {{ {} }} }}\nstore-key: store.key\n", etcd.settings());
+        let file = format!("store: {{ etcd: {{ {settings} }} }}\nstore-key: store.key\n");
         fs::write(folder.path().join("ringwayd.yaml"), file).expect("written");
         fs::write(folder.path().join("store.key"), "5e".repeat(32)).expect("written");
         let (port, admin) = (free_port(), free_port());

@@ -217,6 +217,8 @@ pub async fn rotate_root(
 const LOOK: Duration = Duration::from_millis(200);
 /// How long a step waits for proxies that are connected before it says who they are, and ends.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it waits, where daemons share a store, for what the others do by themselves.
+const OTHERS: Duration = Duration::from_secs(5);
 
 /// Step after step; the answer is the last message.
 async fn rotate(
@@ -268,14 +270,22 @@ async fn rotate(
                 return Ok(last(pb::Outcome::Running, "renew your own credential, and go on", Vec::new()));
             }
             Step::Waits { proxies, operators } => {
-                let (here, away): (Vec<_>, Vec<_>) = proxies.into_iter().partition(|id| daemon.connected.has(id));
-                if here.is_empty() || waits_since.elapsed() > patience {
+                let members = daemon.fleet.members();
+                let elsewhere = |id: &str| members.get(id).is_some_and(Member::is_connected);
+                let (here, away): (Vec<_>, Vec<_>) =
+                    proxies.into_iter().partition(|id| daemon.connected.has(id) || elsewhere(id));
+                // Other daemons renew what their own operators have, and tell of proxies, within moments.
+                let is_told = !daemon.store.is_shared() || waits_since.elapsed() > OTHERS;
+                if (here.is_empty() && is_told) || waits_since.elapsed() > patience {
                     let mut findings = stuck(&here, "has not renewed its certificate");
                     findings.extend(absent(&away, &operators));
                     let line = "some cannot follow; nothing is lost, go on later";
                     return Ok(last(pb::Outcome::Refused, line, findings));
                 }
-                let line = format!("waiting for a renewal by {}", named(&here));
+                let line = match here.is_empty() {
+                    true => "waiting for what other daemons know".to_owned(),
+                    false => format!("waiting for a renewal by {}", named(&here)),
+                };
                 if !tell(line, here.len()).await {
                     return Ok(pb::Progress::default());
                 }

@@ -3,6 +3,7 @@
 mod cut;
 mod guarded;
 mod lost;
+mod root;
 mod shared;
 mod trial;
 
@@ -70,11 +71,15 @@ fn two(test: &str) -> Option<(Etcd, Mesh, Mesh)> {
 
 fn pair(etcd: &Etcd) -> (Mesh, Mesh) {
     let (a, b) = (Mesh::sharing(etcd), Mesh::sharing(etcd));
-    for one in [&a, &b] {
+    know_each_other(&a, &b);
+    (a, b)
+}
+
+fn know_each_other(a: &Mesh, b: &Mesh) {
+    for one in [a, b] {
         let knows = until(Duration::from_secs(10), || (daemons(one) == 2).then_some(()));
         assert!(knows.is_some(), "it does not know the other: {}", one.done(&["status"]));
     }
-    (a, b)
 }
 
 /// How many daemons this one says there are.

@@ -81,8 +81,20 @@ impl Member {
     pub(crate) fn elsewhere(proxy: pb::Proxy, is_there: bool) -> Member {
         let connected = proxy.connected && is_there;
         let (ready, draining) = (proxy.ready, proxy.draining);
-        let pb::Proxy { applied, rejected, ignored, listeners, .. } = proxy;
-        let report = pb::Report { applied, rejected, ignored, listeners, ready, draining, ..pb::Report::default() };
+        let pb::Proxy { applied, rejected, ignored, listeners, roots_version: version, .. } = proxy;
+        let name = api::xds::TRUST_SECRET.to_owned();
+        let roots = (!version.is_empty()).then(|| pb::HeldCertificate { name, version, ..Default::default() });
+        let certificates = roots.into_iter().collect();
+        let report = pb::Report {
+            applied,
+            certificates,
+            rejected,
+            ignored,
+            listeners,
+            ready,
+            draining,
+            ..pb::Report::default()
+        };
         Member {
             group: proxy.group,
             address: proxy.address.parse().ok(),
@@ -453,6 +465,7 @@ pub(crate) fn shown(member: &Member) -> pb::Proxy {
         (version, "") => version.to_owned(),
         (version, program) => format!("{program} {version}"),
     };
+    let roots = report.certificates.iter().find(|held| held.name == api::xds::TRUST_SECRET);
     pb::Proxy {
         name: hello.host,
         group: member.group.clone(),
@@ -471,6 +484,7 @@ pub(crate) fn shown(member: &Member) -> pb::Proxy {
         program_version,
         daemon: member.daemon.clone(),
         epoch: hello.epoch,
+        roots_version: roots.map(|held| held.version.clone()).unwrap_or_default(),
         ..pb::Proxy::default()
     }
 }
