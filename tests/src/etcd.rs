@@ -1,81 +1,187 @@
 //! An etcd that daemons share.
 
+use crate::certificates::{Authority, Leaf};
 use crate::peers::find;
 use crate::ports::free_port;
 use crate::wait::until;
+use std::fs;
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// A running etcd of one member; killed when dropped.
+/// Of the etcd that wants to know who asks: the user that may read and write below `/ringway`.
+const USER: &str = "ringway";
+const PASSWORD: &str = "let me in";
+
+/// A running etcd; killed when dropped.
 #[derive(Debug)]
 pub struct Etcd {
     program: PathBuf,
     folder: TempDir,
+    members: Vec<Member>,
+    /// It speaks TLS, and wants a client's certificate, a user and a password.
+    secured: bool,
+}
+
+#[derive(Debug)]
+struct Member {
     port: u16,
     peer: u16,
-    child: Child,
+    child: Option<Child>,
 }
 
 impl Etcd {
-    /// Starts one; none, and a line that says so, where it is not installed.
+    /// Starts one of one member; none, and a line that says so, where it is not installed.
     ///
     /// # Panics
     /// It does not listen.
     pub fn start(test: &str) -> Option<Etcd> {
-        let program = find("etcd", test)?;
-        let folder = TempDir::new().expect("a folder");
-        let (port, peer) = (free_port(), free_port());
-        let child = spawn(&program, &folder, port, peer);
-        let etcd = Etcd { program, folder, port, peer, child };
-        etcd.wait();
+        Etcd::of(test, 1, false)
+    }
+
+    /// Starts one of three members.
+    ///
+    /// # Panics
+    /// One does not listen.
+    pub fn three(test: &str) -> Option<Etcd> {
+        Etcd::of(test, 3, false)
+    }
+
+    /// Starts one that speaks TLS, and wants a client's certificate, a user and a password.
+    ///
+    /// # Panics
+    /// It does not listen, or cannot be told whom it shall let in.
+    pub fn secured(test: &str) -> Option<Etcd> {
+        find("curl", test)?;
+        let etcd = Etcd::of(test, 1, true)?;
+        // The root may do anything; who has no name then may do nothing.
+        let user = |name: &str, password: &str| format!("{{\"name\":\"{name}\",\"password\":\"{password}\"}}");
+        etcd.ask("auth/user/add", &user("root", "of this etcd"));
+        etcd.ask("auth/user/grant", "{\"user\":\"root\",\"role\":\"root\"}");
+        etcd.ask("auth/user/add", &user(USER, PASSWORD));
+        etcd.ask("auth/role/add", &format!("{{\"name\":\"{USER}\"}}"));
+        // `/ringway/` to `/ringway0`: all keys below it, in base64.
+        let below = "\"permType\":\"READWRITE\",\"key\":\"L3Jpbmd3YXkv\",\"range_end\":\"L3Jpbmd3YXkw\"";
+        etcd.ask("auth/role/grant", &format!("{{\"name\":\"{USER}\",\"perm\":{{{below}}}}}"));
+        etcd.ask("auth/user/grant", &format!("{{\"user\":\"{USER}\",\"role\":\"{USER}\"}}"));
+        etcd.ask("auth/enable", "{}");
         Some(etcd)
     }
 
-    /// Where it is.
-    pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+    fn of(test: &str, members: usize, secured: bool) -> Option<Etcd> {
+        let program = find("etcd", test)?;
+        let folder = TempDir::new().expect("a folder");
+        if secured {
+            let authority = Authority::new("etcd's authority");
+            authority.issue(&Leaf::of(&["127.0.0.1"])).put(folder.path(), "member");
+            authority.issue(&Leaf::of(&["ringwayd"])).put(folder.path(), "client");
+            fs::write(folder.path().join("ca.pem"), authority.pem()).expect("written");
+            fs::write(folder.path().join("password"), format!("{PASSWORD}\n")).expect("written");
+        }
+        let members = (0..members).map(|_| Member { port: free_port(), peer: free_port(), child: None }).collect();
+        let mut etcd = Etcd { program, folder, members, secured };
+        etcd.revive();
+        Some(etcd)
     }
 
-    /// Kills it, with no chance to tidy up.
+    /// What a daemon's `store.etcd` says to find it.
+    pub fn settings(&self) -> String {
+        let places: Vec<String> = self.members.iter().map(|member| format!("'{}'", self.url(member.port))).collect();
+        let places = format!("endpoints: [{}]", places.join(", "));
+        if !self.secured {
+            return places;
+        }
+        let file = |name: &str| self.folder.path().join(name).display().to_string();
+        format!(
+            "{places}, ca: {}, certificate: {}, key: {}, user: {USER}, password-file: {}",
+            file("ca.pem"),
+            file("client.pem"),
+            file("client.key"),
+            file("password")
+        )
+    }
+
+    fn url(&self, port: u16) -> String {
+        format!("{}://127.0.0.1:{port}", if self.secured { "https" } else { "http" })
+    }
+
+    /// Kills all of it, with no chance to tidy up.
     ///
     /// # Panics
     /// It cannot be killed.
     pub fn kill(&mut self) {
-        self.child.kill().expect("killed");
-        let _status = self.child.wait();
+        (0..self.members.len()).for_each(|member| self.kill_member(member));
     }
 
-    /// Starts it again, where it was.
+    /// Kills one member.
+    ///
+    /// # Panics
+    /// It cannot be killed.
+    pub fn kill_member(&mut self, member: usize) {
+        if let Some(mut child) = self.members[member].child.take() {
+            child.kill().expect("killed");
+            let _status = child.wait();
+        }
+    }
+
+    /// Starts what was killed again, where it was.
     ///
     /// # Panics
     /// It does not listen.
     pub fn revive(&mut self) {
-        self.child = spawn(&self.program, &self.folder, self.port, self.peer);
-        self.wait();
+        let peers = self.members.iter().enumerate();
+        let all: Vec<String> = peers.map(|(at, member)| format!("m{at}=http://127.0.0.1:{}", member.peer)).collect();
+        for at in 0..self.members.len() {
+            if self.members[at].child.is_none() {
+                let child = self.spawn(at, &all.join(","));
+                self.members[at].child = Some(child);
+            }
+        }
+        for member in &self.members {
+            let listens = until(Duration::from_secs(20), || TcpStream::connect(("127.0.0.1", member.port)).ok());
+            assert!(listens.is_some(), "etcd does not listen");
+        }
     }
 
-    fn wait(&self) {
-        let listens = until(Duration::from_secs(20), || TcpStream::connect(("127.0.0.1", self.port)).ok());
-        assert!(listens.is_some(), "etcd does not listen");
+    fn spawn(&self, at: usize, all: &str) -> Child {
+        let Member { port, peer, .. } = self.members[at];
+        let (client, peer) = (self.url(port), format!("http://127.0.0.1:{peer}"));
+        let folder = self.folder.path();
+        let mut command = Command::new(&self.program);
+        command.args(["--name", &format!("m{at}"), "--data-dir"]).arg(folder.join(format!("etcd{at}")));
+        command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+        command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+        command.args(["--initial-cluster", all, "--logger", "zap", "--log-level", "error"]);
+        if self.secured {
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(folder.join("ca.pem"));
+            command.arg("--cert-file").arg(folder.join("member.pem"));
+            command.arg("--key-file").arg(folder.join("member.key"));
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("etcd starts")
+    }
+
+    /// Asks it something over its gateway, in JSON.
+    fn ask(&self, what: &str, body: &str) {
+        let file = |name: &str| self.folder.path().join(name);
+        let asked = || {
+            let mut curl = Command::new("curl");
+            curl.args(["-sSf", "-m", "5", "-d", body, &format!("{}/v3/{what}", self.url(self.members[0].port))]);
+            curl.arg("--cacert").arg(file("ca.pem")).arg("--cert").arg(file("client.pem"));
+            curl.arg("--key").arg(file("client.key")).output().expect("curl runs")
+        };
+        // It listens before it has elected itself.
+        let done = until(Duration::from_secs(20), || asked().status.success().then_some(()));
+        assert!(done.is_some(), "etcd does not do {what}: {:?}", asked());
     }
 }
 
 impl Drop for Etcd {
     fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _status = self.child.wait();
+        for child in self.members.iter_mut().filter_map(|member| member.child.as_mut()) {
+            let _gone = child.kill();
+            let _status = child.wait();
+        }
     }
-}
-
-fn spawn(program: &PathBuf, folder: &TempDir, port: u16, peer: u16) -> Child {
-    let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer}"));
-    let mut command = Command::new(program);
-    command.arg("--data-dir").arg(folder.path().join("etcd"));
-    command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
-    command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
-    command.args(["--initial-cluster", &format!("default={peer}"), "--logger", "zap", "--log-level", "error"]);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("etcd starts")
 }

@@ -55,7 +55,7 @@ impl Mesh {
     /// It does not become ready.
     pub fn sharing(etcd: &Etcd) -> Mesh {
         let folder = TempDir::new().expect("a folder");
-        let file = format!("store: {{ etcd: {{ endpoints: ['{}'] }} }}\nstore-key: store.key\n", etcd.url());
+        let file = format!("store: {{ etcd: {{ {} }} }}\nstore-key: store.key\n", etcd.settings());
         fs::write(folder.path().join("ringwayd.yaml"), file).expect("written");
         fs::write(folder.path().join("store.key"), "5e".repeat(32)).expect("written");
         let (port, admin) = (free_port(), free_port());

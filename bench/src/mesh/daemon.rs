@@ -32,7 +32,7 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts one with an empty store below `dir`. `advertise` is where proxies are told that it is;
+    /// Starts one with an empty store below `dir`. `advertise` is where proxies are told that it is; absent: where it is.
     pub(super) fn start(program: &Path, dir: &Path, advertise: Option<SocketAddr>) -> io::Result<Daemon> {
         let (address, admin) = (free_address()?, free_address()?);
         std::fs::create_dir_all(dir)?;
@@ -43,6 +43,18 @@ impl Daemon {
         let mut daemon = Daemon { child, program, dir, address, admin };
         daemon.wait_ready()?;
         Ok(daemon)
+    }
+
+    /// Has it give way to everything else: it would be on another machine. With what it starts later, too.
+    pub(super) fn give_way(&self) -> io::Result<()> {
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let thread = thread?.file_name();
+            let done = Command::new("renice").args(["-n", "19", "-p"]).arg(thread).stdout(Stdio::null()).status()?;
+            if !done.success() {
+                return Err(failed("renice(1) does not make the daemon nicer"));
+            }
+        }
+        Ok(())
     }
 
     /// Kills it, with no chance to tidy up.

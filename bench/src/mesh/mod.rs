@@ -102,7 +102,7 @@ struct Sizes {
 
 impl Sizes {
     const FULL: Sizes =
-        Sizes { proxies: 1000, rounds: 5, services: 9_999, rest_s: 3.0, outage_s: 60.0, rotations: 600 };
+        Sizes { proxies: 1000, rounds: 9, services: 9_999, rest_s: 3.0, outage_s: 60.0, rotations: 600 };
     const SMOKE: Sizes = Sizes { proxies: 3, rounds: 1, services: 20, rest_s: 0.2, outage_s: 1.0, rotations: 24 };
 }
 

@@ -22,9 +22,10 @@ pub(super) async fn run(setup: &Setup) -> io::Result<Vec<Goal>> {
     let cpus = proc::allowed_cpus()?;
     let [first, .., last] = cpus[..] else { return Err(failed("this needs two CPUs")) };
     let dir = setup.dir.join("services");
-    // What would be on other machines goes where the proxy's core is not, but for the daemon.
+    // What would be on other machines goes where the proxy's core is not; the daemon, which works hard, takes what nobody wants.
     let origin = Origin::start(setup, Some(first))?;
     let daemon = Daemon::start(&setup.ringwayd, &dir, None)?;
+    daemon.give_way()?;
     let mut operator = daemon.operator().await?;
     let listen = free_address()?;
     let few = document::services(listen, origin.address, 0, false);
@@ -57,7 +58,7 @@ pub(super) async fn run(setup: &Setup) -> io::Result<Vec<Goal>> {
         shifts.push(b / a);
     }
     let note = format!(
-        "medians of {} rounds at {rate:.0} requests a second: {:.0} us before, {:.0} us meanwhile",
+        "medians of {} rounds at {rate:.0} requests a second: {:.0} us before, {:.0} us meanwhile; the daemon, which would be on another machine, at nice 19",
         setup.sizes.rounds,
         middle(&mut before),
         middle(&mut during)

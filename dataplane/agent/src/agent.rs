@@ -52,6 +52,9 @@ const LAST_ACCEPTS: Duration = Duration::from_millis(100);
 const LAST_ENDINGS: Duration = Duration::from_millis(500);
 /// How long the last log records may take.
 const LAST_RECORDS: Duration = Duration::from_secs(1);
+/// How much nicer the agent's thread is than a core's once there is traffic: a tenth of a CPU where a core wants all of it
+/// (`dataplane/decisions/0014-giving-way.md`).
+const NICER: u8 = 10;
 /// Descriptors beside connections: rings, logs, admin pages, resolver.
 const SPARE_DESCRIPTORS: u64 = 64;
 
@@ -273,6 +276,9 @@ impl Agent {
     }
 
     async fn serve(mut self, mut signals: Signals) {
+        if let Err(error) = ring::host::cpu::give_way(NICER) {
+            tell(format_args!("the agent's thread competes with the cores for CPUs: it cannot be made nicer: {error}"));
+        }
         self.around.set_clock(self.cores.now_ns());
         let mut second = interval(Duration::from_secs(1));
         // After a pause of the whole process a core gets its five looks anew.

@@ -43,3 +43,28 @@ fn the_proxies_of_a_daemon_that_was_killed_move_to_the_other() {
         assert!(traffic.join().expect("no request fails") > 50);
     });
 }
+
+#[test]
+fn a_proxy_hears_of_a_daemon_that_came_later_and_goes_to_it_when_its_own_is_lost() {
+    let Some(etcd) = Etcd::start("a daemon that comes later") else { return };
+    let mut a = Mesh::sharing(&etcd);
+    let (ports, origin) = (Ports::new(), Origin::text("cart"));
+    a.push(&document(&ports, &origin, 200));
+    let edge = joins(&a, "edge");
+    ports.come("/ping", 200);
+    let b = Mesh::sharing(&etcd);
+    // It is on its disk too, for when it starts again.
+    let known = || std::fs::read_to_string(edge.folder().join("state/daemons")).unwrap_or_default();
+    let heard = until(Duration::from_secs(10), || known().lines().any(|line| line == b.address()).then_some(()));
+    assert!(heard.is_some(), "{}, not {}", known(), b.address());
+    a.kill();
+    let here = || b.proxies("edge").iter().any(|proxy| proxy["connected"] == true && proxy["daemon"] == "");
+    assert!(until(Duration::from_secs(30), || here().then_some(())).is_some(), "{}", b.done(&["status"]));
+    b.push(&document(&ports, &origin, 201));
+    ports.come("/ping", 201);
+    // The daemon that is lost is one no more; the proxy that starts now looks for the other alone.
+    let gone = until(Duration::from_secs(30), || (known() == b.address()).then_some(()));
+    assert!(gone.is_some(), "{}", known());
+    let _edge = edge.kill_and_start();
+    assert!(until(Duration::from_secs(10), || here().then_some(())).is_some(), "{}", b.done(&["status"]));
+}

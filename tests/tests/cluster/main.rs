@@ -1,6 +1,7 @@
 //! Several `ringwayd` that share an etcd, as processes, with proxies of each. Skipped where etcd is not installed.
 
 mod cut;
+mod guarded;
 mod lost;
 mod shared;
 mod trial;
@@ -63,12 +64,17 @@ services:
 /// Two daemons on one etcd.
 fn two(test: &str) -> Option<(Etcd, Mesh, Mesh)> {
     let etcd = Etcd::start(test)?;
-    let (a, b) = (Mesh::sharing(&etcd), Mesh::sharing(&etcd));
+    let (a, b) = pair(&etcd);
+    Some((etcd, a, b))
+}
+
+fn pair(etcd: &Etcd) -> (Mesh, Mesh) {
+    let (a, b) = (Mesh::sharing(etcd), Mesh::sharing(etcd));
     for one in [&a, &b] {
         let knows = until(Duration::from_secs(10), || (daemons(one) == 2).then_some(()));
         assert!(knows.is_some(), "it does not know the other: {}", one.done(&["status"]));
     }
-    Some((etcd, a, b))
+    (a, b)
 }
 
 /// How many daemons this one says there are.

@@ -271,7 +271,7 @@ impl Fake {
     }
 
     pub(crate) fn order(&self, order: Order) {
-        self.shared().sessions.iter().for_each(|session| drop(session.send(Ok(order))));
+        self.shared().sessions.iter().for_each(|session| drop(session.send(Ok(order.clone()))));
     }
 
     /// Waits until something holds of what is shared.

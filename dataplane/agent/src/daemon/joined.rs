@@ -25,6 +25,8 @@ const DAEMONS: &str = "daemons";
 const MOST_BYTES: u64 = 1 << 20;
 /// Addresses of daemons that are kept.
 const MOST_DAEMONS: usize = 64;
+/// A host's name has 253 bytes at most (RFC 1035 section 2.3.4), a port five digits.
+const LONGEST_PLACE: usize = 260;
 /// The path of a daemon's identity.
 pub(crate) const DAEMON_PATH: &str = "/ringwayd";
 
@@ -112,18 +114,33 @@ impl Asking {
     /// The answer is of no use, or it cannot be kept; everything is as it was then.
     pub(crate) fn answered(self, folder: &Folder, issued: Issued, now_s: u64) -> Result<Joined, String> {
         let Issued { chain, bundle, proxy, group, daemons, .. } = issued;
-        let daemons = daemons.into_iter().filter(|one| !one.contains(char::is_whitespace)).take(MOST_DAEMONS).collect();
+        let daemons = places(daemons);
         let joined = Joined::new(chain, self.key, &bundle, (proxy, group), daemons)?;
         joined.check_time(now_s)?;
         folder.write(BUNDLE, &bundle)?;
         folder.write(PROXY, format!("{}\n{}\n", joined.proxy, joined.group).as_bytes())?;
-        folder.write(DAEMONS, joined.daemons.join("\n").as_bytes())?;
+        keep_daemons(folder, &joined.daemons)?;
         folder.write(CHAIN, &joined.chain)?;
         if self.file != KEY {
             folder.rename(self.file, KEY)?;
         }
         Ok(joined)
     }
+}
+
+/// Where daemons are, as far as a daemon may say so.
+pub(super) fn places(mut told: Vec<String>) -> Vec<String> {
+    told.retain(|one| !one.is_empty() && one.len() <= LONGEST_PLACE && !one.contains(char::is_whitespace));
+    told.truncate(MOST_DAEMONS);
+    told
+}
+
+/// Keeps where daemons are.
+///
+/// # Errors
+/// It could not be written; what was there before still is.
+pub(super) fn keep_daemons(folder: &Folder, daemons: &[String]) -> Result<(), String> {
+    folder.write(DAEMONS, daemons.join("\n").as_bytes())
 }
 
 impl Joined {

@@ -87,6 +87,16 @@ impl Start {
         self.joined.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Daemons are there from now on. True: that is news.
+    pub(super) fn use_daemons(&self, daemons: &[String]) -> bool {
+        let mut joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(joined) = joined.as_mut().filter(|joined| !daemons.is_empty() && joined.daemons != daemons) else {
+            return false;
+        };
+        joined.daemons = daemons.to_vec();
+        true
+    }
+
     /// It is this from now on.
     async fn use_certificate(&self, joined: &Joined, news: &mpsc::Sender<News>) {
         self.standing.issued.fetch_add(1, Relaxed);

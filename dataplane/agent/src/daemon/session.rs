@@ -1,10 +1,13 @@
 //! What the proxy reports to its daemon, and what the daemon wants of it (`Agent/Session`).
 
 use super::connect::status_text;
+use super::joined;
 use super::link::{News, Start, answered};
 use super::report::{self, Reported};
 use super::standing::{Told, now_ms};
+use crate::errand::Errand;
 use crate::host;
+use crate::tell::tell;
 use api::features::FEATURES;
 use api::pb;
 use api::pb::agent_client::AgentClient;
@@ -39,7 +42,8 @@ pub(super) async fn talk(
     let mut told = start.standing.told();
     let mut first = full(start, &told.borrow_and_update().clone(), reported, false);
     first.hello = Some(hello(start));
-    first.absences = start.standing.take_absences();
+    let mut untold = start.standing.take_absences();
+    first.absences = untold.list().to_vec();
     let _ = reports.try_send(first);
     let mut orders = match answered(AgentClient::new(channel).session(ReceiverStream::new(queue))).await {
         Ok(orders) => orders,
@@ -48,11 +52,18 @@ pub(super) async fn talk(
     };
     let mut interval = INTERVAL;
     let (mut next, mut detail_until) = (Instant::now() + interval, Instant::now());
+    let (mut keeping, mut to_keep) = (Errand::default(), None::<Vec<String>>);
     loop {
+        if let Some(daemons) = to_keep.take_if(|_| !keeping.is_under_way()) {
+            let folder = start.folder.clone();
+            keeping.begin(move || joined::keep_daemons(&folder, &daemons));
+        }
         tokio::select! {
             order = orders.message() => {
-                let order = order.map_err(|status| status_text(&status))?.ok_or("the session was closed")?;
+                let mut order = order.map_err(|status| status_text(&status))?.ok_or("the session was closed")?;
                 start.standing.heard();
+                // The first one answers the first report.
+                untold.are_told();
                 if INTERVALS_MS.contains(&order.interval_ms) {
                     interval = Duration::from_millis(order.interval_ms.into());
                     next = next.min(Instant::now() + interval);
@@ -60,7 +71,16 @@ pub(super) async fn talk(
                 // By the daemon's own clock, which may be another.
                 let lease = Duration::from_millis(order.detail_until_ms.saturating_sub(order.clock_ms));
                 detail_until = detail_until.max(Instant::now() + lease.min(LONGEST_LEASE));
+                let daemons = joined::places(std::mem::take(&mut order.daemons));
+                if start.use_daemons(&daemons) {
+                    to_keep = Some(daemons);
+                }
                 obey(start, news, &order).await;
+            }
+            kept = keeping.done() => {
+                if let Err(reason) = kept {
+                    tell(reason);
+                }
             }
             () = sleep_until(next) => {
                 let detail = Instant::now() < detail_until;
