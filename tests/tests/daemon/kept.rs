@@ -48,29 +48,6 @@ fn a_daemon_that_dies_fails_no_request_and_is_found_again() {
 }
 
 #[test]
-fn an_absence_that_a_daemon_did_not_hear_of_is_told_to_the_next() {
-    let (origin, port) = (Origin::text("one"), free_port());
-    let mut fake = Fake::start();
-    fake.push(&plain(port, &[&origin]));
-    let proxy = joined(&fake);
-    fake.applied();
-    fake.stop();
-    eventually("it is noticed", || proxy.metrics().sum("ringway_daemon_connected", &[]) == 0.0);
-    std::thread::sleep(Duration::from_millis(1500));
-    fake.behave(|behaviour| behaviour.no_sessions = true);
-    fake.shared().opened = 0;
-    fake.start_again();
-    fake.until("a stream", |shared| (shared.opened > 0).then_some(()));
-    eventually("it is connected", || proxy.metrics().sum("ringway_daemon_connected", &[]) == 1.0);
-    fake.behave(|behaviour| behaviour.no_sessions = false);
-    fake.stop_streams();
-    fake.until("the absence", |shared| {
-        let all = shared.reports.iter().flat_map(|report| &report.absences);
-        all.map(|one| one.to_ms - one.from_ms).find(|lasted_ms| *lasted_ms >= 1_500)
-    });
-}
-
-#[test]
 fn it_starts_from_disk_when_the_daemon_is_away_and_tells_what_it_has_later() {
     let (origin, port) = (Origin::text("one"), free_port());
     let mut fake = Fake::start();
