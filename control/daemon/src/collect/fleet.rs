@@ -349,7 +349,7 @@ impl Streams {
         });
         let places = own.filter_map(|one| place(&one, client.peer)).collect();
         self.listens = true;
-        self.fleet.places.listen(&client.proxy, &client.group, places).await;
+        self.fleet.places.listen(&client.proxy, &client.group, places, false).await;
         self.fleet.changed();
     }
 
@@ -422,9 +422,10 @@ impl Session {
             return;
         }
         if let Some(counters) = &counters {
+            // A newer process may have reported since: then this is dropped there.
             self.fleet.telemetry.take(&self.proxy, &self.group, self.epoch.load(Relaxed), counters);
         }
-        self.fleet.places.listen(&self.proxy, &self.group, places).await;
+        self.fleet.places.listen(&self.proxy, &self.group, places, true).await;
         self.fleet.changed();
     }
 }

@@ -19,8 +19,12 @@ use tokio::time::Instant;
 pub(crate) const VANISHED: Duration = Duration::from_secs(10);
 /// After a start, or after nobody could be heard, or after a daemon was lost: time for all proxies to come again.
 pub(crate) const RETURN: Duration = Duration::from_secs(60);
-/// Proxies report every two seconds: who says nothing for so long cannot be heard.
+/// Proxies report every two seconds: who says nothing for so long cannot be heard, with or without a connection.
 const QUIET: Duration = VANISHED;
+/// Who missed two reports may be silent with others: a network breaks for all at once, but not all have reported at once.
+const HUSHED: Duration = Duration::from_secs(5);
+/// How often it is looked who is silent.
+const LOOK: Duration = Duration::from_secs(1);
 /// Reports that wait for the task; who reports more waits.
 const QUEUE: usize = 1024;
 
@@ -39,7 +43,7 @@ pub struct Places(mpsc::Sender<Told>);
 
 #[derive(Debug)]
 enum Told {
-    Listens { proxy: Arc<str>, place: Place },
+    Listens { proxy: Arc<str>, place: Place, reports: bool },
     Leaves { proxy: Arc<str> },
     Vanished { proxy: Arc<str> },
 }
@@ -69,12 +73,12 @@ impl Places {
         Ok(Places(told))
     }
 
-    /// A proxy listens there, and nowhere else.
-    pub(crate) async fn listen(&self, proxy: &str, group: &str, listeners: HashMap<String, SocketAddr>) {
+    /// A proxy listens there, and nowhere else. `reports`: it says so again every other second.
+    pub(crate) async fn listen(&self, proxy: &str, group: &str, listeners: HashMap<String, SocketAddr>, reports: bool) {
         let (group, daemon) = (group.to_owned(), String::new());
         let place = Place { group, listeners: listeners.into_iter().collect(), daemon };
         // The task ends with the process.
-        let _ = self.0.send(Told::Listens { proxy: proxy.into(), place }).await;
+        let _ = self.0.send(Told::Listens { proxy: proxy.into(), place, reports }).await;
     }
 
     /// A proxy is no more.
@@ -98,7 +102,7 @@ struct Table {
     snapshots: Arc<Snapshots>,
     places: HashMap<Arc<str>, Place>,
     /// When this daemon heard each of its own last; one that it never heard is absent.
-    heard: HashMap<Arc<str>, Instant>,
+    heard: HashMap<Arc<str>, Heard>,
     /// When it heard anybody.
     heard_last: Instant,
     /// Until then all have time to come again.
@@ -109,6 +113,19 @@ struct Table {
     leaving: BTreeMap<Arc<str>, Leaving>,
     /// What the store does not have yet.
     unwritten: BTreeSet<Arc<str>>,
+}
+
+/// One that was heard.
+struct Heard {
+    at: Instant,
+    /// It is to be heard again soon; otherwise only its connection says whether it is there.
+    reports: bool,
+}
+
+impl Heard {
+    fn is_silent(&self, now: Instant, for_so_long: Duration) -> bool {
+        self.reports && now >= self.at + for_so_long
+    }
 }
 
 /// One that is not heard any more.
@@ -162,6 +179,8 @@ impl Table {
     async fn run(mut self, mut hears: mpsc::Receiver<Told>) {
         let mut changes = self.store.watch();
         let is_shared = self.store.is_shared();
+        let (mut look, mut looked) = (tokio::time::interval(LOOK), Instant::now());
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let next = self.leaving.values().map(|leaving| leaving.until).min();
             let again = (!self.unwritten.is_empty()).then(|| Instant::now() + AGAIN);
@@ -186,6 +205,16 @@ impl Table {
                         tell::tell(format_args!("where other daemons' proxies listen was not read: {failure}"));
                     }
                 }
+                _ = look.tick() => {
+                    // It stood still itself, so what it has not heard says nothing.
+                    let now = Instant::now();
+                    if now > looked + 3 * LOOK {
+                        self.returning = self.returning.max(now + VANISHED);
+                    }
+                    looked = now;
+                    self.miss(now);
+                    self.expire();
+                }
                 () = wake => self.expire(),
             }
             // Whatever waits is taken before the disk is.
@@ -199,13 +228,13 @@ impl Table {
     fn hear(&mut self, told: Told) {
         let now = Instant::now();
         match told {
-            Told::Listens { proxy, place } => {
+            Told::Listens { proxy, place, reports } => {
                 self.heard_by(now);
                 self.leaving.remove(&proxy);
                 let place = Place { daemon: self.store.id().to_string(), ..place };
                 let place = Some(place).filter(|place| !place.listeners.is_empty());
                 if place.is_some() {
-                    self.heard.insert(proxy.clone(), now);
+                    self.heard.insert(proxy.clone(), Heard { at: now, reports });
                 }
                 self.put(proxy, place);
             }
@@ -236,6 +265,20 @@ impl Table {
         self.heard_last = now;
     }
 
+    /// Who has a connection and says nothing is as one who vanished: a machine that stands still, or is gone without a word. While
+    /// nobody is heard, it may be this daemon.
+    fn miss(&mut self, now: Instant) {
+        if now >= self.heard_last + HUSHED {
+            return;
+        }
+        for (proxy, heard) in &self.heard {
+            if heard.is_silent(now, QUIET) && !self.leaving.contains_key(proxy) {
+                let is_spared = self.returning > now;
+                self.leaving.insert(proxy.clone(), Leaving { until: now.max(self.returning), is_spared });
+            }
+        }
+    }
+
     /// Who has not come again in time is no endpoint any more: unless there are so many of them that it may be this daemon
     /// that cannot hear them.
     fn expire(&mut self) {
@@ -261,7 +304,7 @@ impl Table {
         let (mut all, mut silent) = (0, 0);
         for (proxy, place) in those {
             let is_heard = match place.daemon == **self.store.id() {
-                true => self.heard.get(proxy).is_some_and(|heard| now < *heard + QUIET),
+                true => self.heard.get(proxy).is_some_and(|heard| !heard.is_silent(now, HUSHED)),
                 false => true,
             };
             all += 1;

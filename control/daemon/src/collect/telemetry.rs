@@ -150,6 +150,8 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Last {
     epoch: u64,
+    /// The process before it: what comes of that one was under way when it ended.
+    left: Option<u64>,
     counts: HashMap<[String; 4], Counts>,
     words: HashMap<Word, u64>,
 }
@@ -173,7 +175,11 @@ impl Telemetry {
         // Of a proxy that is new here nothing is known of when it counted what: that is where counting begins.
         let is_new = !last.contains_key(proxy);
         let of_proxy = last.entry(proxy.into()).or_default();
+        if of_proxy.left == Some(epoch) {
+            return;
+        }
         if of_proxy.epoch != epoch {
+            of_proxy.left = (!is_new).then_some(of_proxy.epoch);
             of_proxy.counts.clear();
             of_proxy.words.clear();
             of_proxy.epoch = epoch;
@@ -367,6 +373,19 @@ mod tests {
         report(&telemetry, "b", 7, vec![series("", "r", 100, 0)]);
         report(&telemetry, "b", 7, vec![series("", "r", 104, 0)]);
         assert_eq!(requests(&telemetry), 24);
+    }
+
+    #[test]
+    fn a_late_report_of_a_process_that_was_replaced_counts_for_nothing() {
+        let telemetry = Telemetry::default();
+        report(&telemetry, "a", 1, vec![series("", "r", 0, 0)]);
+        report(&telemetry, "a", 1, vec![series("", "r", 10, 0)]);
+        report(&telemetry, "a", 2, vec![series("", "r", 3, 0)]);
+        report(&telemetry, "a", 1, vec![series("", "r", 11, 0)]);
+        report(&telemetry, "a", 2, vec![series("", "r", 4, 0)]);
+        assert_eq!(requests(&telemetry), 14);
+        report(&telemetry, "a", 3, vec![series("", "r", 1, 0)]);
+        assert_eq!(requests(&telemetry), 15);
     }
 
     #[test]

@@ -262,3 +262,71 @@ async fn when_most_of_a_group_vanish_they_have_a_minute_and_few_have_ten_seconds
     pass(&daemon, VANISHED + 2 * second, &[(&last, at[4]), (&third, at[0])]).await;
     daemon.come_to(&[at[0], at[4]]).await;
 }
+
+/// No connection breaks when a machine loses its power.
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_any_more_leaves_though_its_connection_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::on(Store::open(folder.path()).unwrap()).await;
+    let (sessions, at) = five(&daemon).await;
+    let second = Duration::from_secs(1);
+    let heard: Vec<_> = sessions.iter().zip(at).skip(1).collect();
+    pass(&daemon, VANISHED - 2 * second, &heard).await;
+    daemon.come_to(&at).await;
+    pass(&daemon, 4 * second, &heard).await;
+    daemon.come_to(&at[1..]).await;
+    // It comes again without another connection.
+    sessions[0].reported(report(at[0], true)).await;
+    daemon.come_to(&at).await;
+}
+
+/// A network that breaks, or a daemon that stands still: nobody leaves, however it began.
+#[tokio::test(start_paused = true)]
+async fn when_all_fall_silent_nobody_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::on(Store::open(folder.path()).unwrap()).await;
+    let (sessions, at) = five(&daemon).await;
+    // They report one after the other.
+    for _ in 0..4 {
+        for (session, at) in sessions.iter().zip(at) {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            session.reported(report(at, true)).await;
+        }
+    }
+    tokio::time::sleep(20 * RETURN).await;
+    daemon.come_to(&at).await;
+    // The first who are heard are not told that the others are gone.
+    pass(&daemon, RETURN - Duration::from_secs(1), &[(&sessions[4], at[4])]).await;
+    daemon.come_to(&at).await;
+}
+
+/// Most of a group at once: they have a minute.
+#[tokio::test(start_paused = true)]
+async fn when_most_fall_silent_one_after_the_other_they_have_a_minute() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::on(Store::open(folder.path()).unwrap()).await;
+    let (sessions, at) = five(&daemon).await;
+    for (session, at) in sessions.iter().zip(at) {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        session.reported(report(at, true)).await;
+    }
+    let heard = [(&sessions[4], at[4])];
+    pass(&daemon, RETURN, &heard).await;
+    daemon.come_to(&at).await;
+    pass(&daemon, VANISHED + Duration::from_secs(3), &heard).await;
+    daemon.come_to(&at[4..]).await;
+}
+
+/// An Envoy has no reports: its stream says that it is there.
+#[tokio::test(start_paused = true)]
+async fn who_does_not_report_is_there_as_long_as_its_stream() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::on(Store::open(folder.path()).unwrap()).await;
+    let session = daemon.fleet.session("a", "cart", peer());
+    session.reported(report("10.0.0.1:80", true)).await;
+    let mut stream = daemon.fleet.streams("e", "cart");
+    let client = crate::xds::Client { proxy: "e".to_owned(), group: "cart".to_owned(), peer: peer().ip() };
+    stream.listens(&client, &[("in".into(), "10.0.0.2:80".parse().unwrap())].into()).await;
+    pass(&daemon, 2 * RETURN, &[(&session, "10.0.0.1:80")]).await;
+    daemon.come_to(&["10.0.0.1:80", "10.0.0.2:80"]).await;
+}

@@ -63,10 +63,7 @@ async fn attend(
     orders: mpsc::Sender<Result<pb::Order, Status>>,
 ) {
     let mut roots = daemon.authority.changes();
-    // The certificate that was told to be renewed last, and when.
-    let mut told: Option<(String, u64)> = None;
-    let mut order = pb::Order { interval_ms: INTERVAL.as_millis() as u32, ..pb::Order::default() };
-    let (mut is_first, mut drains, mut daemons) = (true, false, Vec::new());
+    let mut told = Told::default();
     loop {
         let report = tokio::select! {
             report = reports.message() => match report {
@@ -99,26 +96,59 @@ async fn attend(
                 return;
             }
         };
+        let drain = session.wanted.borrow_and_update().drain;
+        let detail_until_ms = *session.detail.borrow_and_update();
+        // Looked at with each report: that is soon enough.
+        let wanted = Wanted { renew: old, drain, detail_until_ms, daemons: daemon.daemons() };
+        told.tell(wanted, now_ms, &orders);
+    }
+}
+
+/// What a proxy shall know or do.
+struct Wanted {
+    /// The certificate that it shall have another for.
+    renew: Option<String>,
+    drain: bool,
+    /// Milliseconds since 1970.
+    detail_until_ms: u64,
+    daemons: Vec<String>,
+}
+
+/// What a proxy was told: by orders that its queue took.
+#[derive(Default)]
+struct Told {
+    is_begun: bool,
+    drain: bool,
+    detail_until_ms: u64,
+    daemons: Vec<String>,
+    /// The certificate that was told to be renewed last, and when.
+    renew: Option<(String, u64)>,
+}
+
+impl Told {
+    /// Tells what is new. A proxy that is too slow to take it is told with its next report.
+    fn tell(&mut self, wanted: Wanted, now_ms: u64, orders: &mpsc::Sender<Result<pb::Order, Status>>) {
+        let Wanted { renew, drain, detail_until_ms, daemons } = wanted;
         // One that it got since then may be old already: a change of roots has two renewals.
         let waits = |old: &String| {
-            told.as_ref().is_some_and(|(one, at_ms)| one == old && now_ms < at_ms + RENEWING.as_millis() as u64)
+            let told = self.renew.as_ref();
+            told.is_some_and(|(one, at_ms)| one == old && now_ms < at_ms + RENEWING.as_millis() as u64)
         };
-        let old = old.filter(|old| !waits(old));
-        order.renew = old.is_some();
-        let drain = session.wanted.borrow_and_update().drain;
-        order.drain = drain && !drains;
-        let detail_until_ms = *session.detail.borrow_and_update();
-        let details = detail_until_ms > now_ms && detail_until_ms != order.detail_until_ms;
-        order.detail_until_ms = detail_until_ms;
-        order.clock_ms = now_ms;
-        // Looked at with each report: that is soon enough.
-        order.daemons = daemon.daemons();
-        let moved = order.daemons != daemons;
-        // One that is too slow to take it is told with its next report.
-        if (is_first || moved || details || order.renew || order.drain) && orders.try_send(Ok(order.clone())).is_ok() {
-            (is_first, drains) = (false, drain);
-            daemons.clone_from(&order.daemons);
-            told = old.map(|old| (old, now_ms)).or(told);
+        let renew = renew.filter(|old| !waits(old));
+        let order = pb::Order {
+            interval_ms: INTERVAL.as_millis() as u32,
+            renew: renew.is_some(),
+            drain: drain && !self.drain,
+            detail_until_ms,
+            clock_ms: now_ms,
+            daemons,
+        };
+        let detail = detail_until_ms > now_ms && detail_until_ms != self.detail_until_ms;
+        let moved = order.daemons != self.daemons;
+        let is_news = !self.is_begun || moved || detail || order.renew || order.drain;
+        if is_news && orders.try_send(Ok(order.clone())).is_ok() {
+            let renew = renew.map(|old| (old, now_ms)).or(self.renew.take());
+            *self = Told { is_begun: true, drain, detail_until_ms, daemons: order.daemons, renew };
         }
     }
 }
@@ -204,4 +234,32 @@ fn skew(issued: &Issued, clock_ms: u64, now_ms: u64) {
 /// What a stranger sends is not repeated at length.
 fn shortened(name: &str) -> String {
     name.chars().take(60).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_did_not_fit_is_told_with_the_next_report() {
+        let (orders, mut heard) = mpsc::channel(1);
+        let mut told = Told::default();
+        let mut tell = |detail_until_ms, drain, renew: Option<&str>, now_ms| {
+            let daemons = vec!["a:1".to_owned()];
+            let wanted = Wanted { renew: renew.map(str::to_owned), drain, detail_until_ms, daemons };
+            told.tell(wanted, now_ms, &orders);
+        };
+        tell(0, false, None, 1000);
+        // The queue is full.
+        tell(60_000, true, Some("old"), 2000);
+        let first = heard.try_recv().unwrap().unwrap();
+        assert_eq!((first.detail_until_ms, first.drain, first.renew), (0, false, false));
+        tell(60_000, true, Some("old"), 3000);
+        let second = heard.try_recv().unwrap().unwrap();
+        assert_eq!((second.detail_until_ms, second.drain, second.renew), (60_000, true, true));
+        tell(60_000, true, Some("old"), 4000);
+        assert!(heard.try_recv().is_err(), "once");
+        tell(60_000, true, Some("old"), 14_000);
+        assert!(heard.try_recv().unwrap().unwrap().renew, "it was told long ago");
+    }
 }

@@ -42,7 +42,8 @@ pub(super) async fn talk(
     let mut told = start.standing.told();
     let mut first = full(start, &told.borrow_and_update().clone(), reported, false);
     first.hello = Some(hello(start));
-    first.absences = start.standing.take_absences();
+    let mut untold = start.standing.take_absences();
+    first.absences = untold.list().to_vec();
     let _ = reports.try_send(first);
     let mut orders = match answered(AgentClient::new(channel).session(ReceiverStream::new(queue))).await {
         Ok(orders) => orders,
@@ -61,6 +62,8 @@ pub(super) async fn talk(
             order = orders.message() => {
                 let mut order = order.map_err(|status| status_text(&status))?.ok_or("the session was closed")?;
                 start.standing.heard();
+                // The first one answers the first report.
+                untold.are_told();
                 if INTERVALS_MS.contains(&order.interval_ms) {
                     interval = Duration::from_millis(order.interval_ms.into());
                     next = next.min(Instant::now() + interval);

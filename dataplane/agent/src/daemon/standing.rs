@@ -126,8 +126,37 @@ impl Standing {
     }
 
     /// The times without a daemon that nobody was told of yet.
-    pub(crate) fn take_absences(&self) -> Vec<pb::Absence> {
-        std::mem::take(&mut *self.absences.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn take_absences(&self) -> Untold<'_> {
+        let list = std::mem::take(&mut *self.absences.lock().unwrap_or_else(PoisonError::into_inner));
+        Untold { standing: self, list }
+    }
+}
+
+/// Times without a daemon that are on their way to one; they come back when this ends before it is known that they arrived.
+#[derive(Debug)]
+pub(crate) struct Untold<'a> {
+    standing: &'a Standing,
+    list: Vec<pb::Absence>,
+}
+
+impl Untold<'_> {
+    pub(crate) fn list(&self) -> &[pb::Absence] {
+        &self.list
+    }
+
+    /// They arrived.
+    pub(crate) fn are_told(&mut self) {
+        self.list.clear();
+    }
+}
+
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        let mut absences = self.standing.absences.lock().unwrap_or_else(PoisonError::into_inner);
+        self.list.append(&mut absences);
+        let beyond = self.list.len().saturating_sub(MOST_ABSENCES);
+        self.list.drain(..beyond);
+        *absences = std::mem::take(&mut self.list);
     }
 }
 
@@ -150,8 +179,28 @@ mod tests {
         assert!(told.has_changed().unwrap());
         assert_eq!(told.borrow_and_update().ignored.len(), MOST_TOLD);
         (0..100).for_each(|n| standing.was_absent(n, n + 1));
-        let absences = standing.take_absences();
-        assert_eq!((absences.len(), absences[0].from_ms), (MOST_ABSENCES, 36));
-        assert!(standing.take_absences().is_empty());
+        let mut absences = standing.take_absences();
+        assert_eq!((absences.list().len(), absences.list()[0].from_ms), (MOST_ABSENCES, 36));
+        assert!(standing.take_absences().list().is_empty(), "they are on their way");
+        absences.are_told();
+        drop(absences);
+        assert!(standing.take_absences().list().is_empty());
+    }
+
+    #[test]
+    fn absences_that_did_not_arrive_come_back_before_later_ones() {
+        let standing = Standing::new().unwrap();
+        standing.was_absent(1, 2);
+        let lost = standing.take_absences();
+        standing.was_absent(3, 4);
+        drop(lost);
+        let from: Vec<_> = standing.take_absences().list().iter().map(|one| one.from_ms).collect();
+        assert_eq!(from, [1, 3]);
+        (0..100).for_each(|n| standing.was_absent(n, n + 1));
+        let lost = standing.take_absences();
+        (0..10).for_each(|n| standing.was_absent(100 + n, 101 + n));
+        drop(lost);
+        let again = standing.take_absences();
+        assert_eq!((again.list().len(), again.list()[0].from_ms), (MOST_ABSENCES, 46), "the newest stay");
     }
 }
