@@ -2,6 +2,7 @@
 
 use super::{Shop, local};
 use ringway_tests::{Client, Mesh, Origin, eventually, free_port};
+use std::fs;
 use std::time::Duration;
 
 #[test]
@@ -101,6 +102,13 @@ services: {{ db: {{ endpoints: set }} }}
     assert_eq!(mesh.json(&["status"])["version"], 1);
     let wrong = mesh.control(&["endpoints", "set", "db", "nonsense"]);
     assert!(wrong.code == Some(1) && wrong.err.contains("nonsense"), "{wrong:?}");
+    // Many at once, from a file.
+    fs::write(mesh.folder().join("list"), format!("# of today\n\ndb {}\n", one.address())).unwrap();
+    mesh.done(&["endpoints", "set", "--file", "list"]);
+    eventually("it is followed", || get() == Some((200, "one".to_owned())));
+    fs::write(mesh.folder().join("list"), "\nother 10.0.0.1:1\n").unwrap();
+    let wrong = mesh.control(&["endpoints", "set", "--file", "list"]);
+    assert!(wrong.code == Some(1) && wrong.err.contains("list:2:1: no group shares a service `other`"), "{wrong:?}");
 }
 
 #[test]

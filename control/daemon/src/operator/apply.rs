@@ -151,7 +151,7 @@ async fn put_in_force(
         }
         Err(failure) => return Err(failure.into()),
     };
-    read(daemon, version.number).await;
+    read(daemon).await;
     let Version { number, author, .. } = version;
     let line = format!("version {number} is in force");
     tell::tell(format_args!("operator `{author}`: {line}"));
@@ -231,7 +231,7 @@ async fn end(daemon: &Daemon, record: &Record, verdict: Verdict) -> Result<Done,
     };
     if let Some(why) = why {
         daemon.store.commit(trial::over(documents::is_taken_back(number, &why.join("; ")))).await?;
-        trial::look(daemon).await?;
+        look(daemon).await;
         tell::tell(format_args!("version {number} is taken back: {}", why.join("; ")));
         return Ok(back(format!("version {number} is taken back; version {now} is in force"), why));
     }
@@ -242,8 +242,8 @@ async fn end(daemon: &Daemon, record: &Record, verdict: Verdict) -> Result<Done,
             Err(Failure::Conflict { .. }) => {
                 let why = "another version came in force meanwhile";
                 daemon.store.commit(trial::over(documents::is_taken_back(number, why))).await?;
-                daemon.read_document().await?;
-                trial::look(daemon).await?;
+                read(daemon).await;
+                look(daemon).await;
                 return Ok(back(conflict(daemon.in_force().borrow().as_deref(), base), Vec::new()));
             }
             Err(failure) => return Err(failure.into()),
@@ -253,8 +253,8 @@ async fn end(daemon: &Daemon, record: &Record, verdict: Verdict) -> Result<Done,
     if let Err(failure) = daemon.store.commit(trial::over(documents::is_not_taken_back(number))).await {
         tell::tell(format_args!("version {number} is in force, and its history may say that it is not: {failure}"));
     }
-    read(daemon, number).await;
-    trial::look(daemon).await?;
+    read(daemon).await;
+    look(daemon).await;
     let line = match record.members.is_empty() {
         true => format!("version {number} is in force; nobody who is connected could try it"),
         false => format!("version {number} is in force, after its trial: {seen}"),
@@ -265,9 +265,17 @@ async fn end(daemon: &Daemon, record: &Record, verdict: Verdict) -> Result<Done,
 
 /// Reads what was put in force. It is on the disk: a failure changes nothing of that, and whoever watches the store reads it
 /// in a moment.
-async fn read(daemon: &Daemon, number: u64) {
+async fn read(daemon: &Daemon) {
     if let Err(failure) = daemon.read_document().await {
-        tell::tell(format_args!("version {number} is in force, and is not read yet: {failure}"));
+        tell::tell(format_args!("another version is in force, and is not read yet: {failure}"));
+    }
+}
+
+/// Sends everybody what became of a trial. That is on the disk, as above.
+async fn look(daemon: &Daemon) {
+    if let Err(refusal) = trial::look(daemon).await {
+        let why = Status::from(refusal);
+        tell::tell(format_args!("what became of the trial is in the store, and is not read yet: {}", why.message()));
     }
 }
 

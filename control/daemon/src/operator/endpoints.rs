@@ -2,7 +2,7 @@
 
 use crate::authority::Refusal;
 use crate::state::Daemon;
-use crate::store::{Change, Entry, Failure, Store};
+use crate::store::{Change, Failure, Store};
 use crate::tell;
 use api::{Address, Endpoints, pb};
 use std::collections::{BTreeMap, HashMap};
@@ -53,10 +53,12 @@ fn may_be_set(daemon: &Daemon, service: &str) -> Result<(), Refusal> {
 /// and told.
 pub(crate) async fn read_set(store: &Store, seen: &mut Seen) -> Result<BTreeMap<String, Vec<Address>>, Failure> {
     let (mut changed, mut there) = (BTreeMap::new(), Seen::new());
-    for (key, Entry { value, revision }) in store.list::<Vec<String>>(PREFIX).await? {
-        let service = key[PREFIX.len()..].to_owned();
+    for (key, entry) in store.list_bytes(PREFIX).await? {
+        let (service, revision) = (key[PREFIX.len()..].to_owned(), entry.revision);
+        // There may be ten thousand, and one that is new: only that is parsed.
         if seen.remove(&service) != Some(revision) {
-            let read = api::mesh::read_addresses(&value).unwrap_or_else(|why| {
+            let value = entry.read::<Vec<String>>(&key).map_err(|failure| failure.to_string());
+            let read = value.and_then(|entry| api::mesh::read_addresses(&entry.value)).unwrap_or_else(|why| {
                 tell::tell(format_args!("the endpoints that were set for service `{service}` cannot be read: {why}"));
                 Vec::new()
             });
