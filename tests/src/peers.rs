@@ -22,7 +22,7 @@ pub fn find(program: &str, test: &str) -> Option<PathBuf> {
     };
     // pyenv's shims are scripts that know their program under some versions of Python only: so it is tried.
     let version = match program {
-        "nginx" => "-v",
+        "nginx" | "haproxy" => "-v",
         "openssl" => "version",
         _ => "--version",
     };

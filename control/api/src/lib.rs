@@ -42,6 +42,22 @@ pub const LATENCY_BOUNDS_US: [u64; 16] = [
     10_000_000, 30_000_000, 60_000_000,
 ];
 
+/// The duration that this share (0 to 1) of requests stayed under, microseconds; within a bucket, evenly. 0 without a request.
+/// `buckets`: how many there are, or how many a second, by [`LATENCY_BOUNDS_US`].
+pub fn quantile_us(buckets: &[f64], share: f64) -> f64 {
+    let wanted = share * buckets.iter().sum::<f64>();
+    let (mut below, mut from) = (0.0, 0.0);
+    for (at, count) in buckets.iter().enumerate() {
+        // Beyond the last bound nothing is known but that.
+        let to = LATENCY_BOUNDS_US.get(at).map_or(from, |bound| *bound as f64);
+        if *count > 0.0 && below + count >= wanted {
+            return from + (to - from) * ((wanted - below) / count).clamp(0.0, 1.0);
+        }
+        (below, from) = (below + count, to);
+    }
+    0.0
+}
+
 /// Reads and checks a document. `file` is only the name that findings carry, and the place that relative paths
 /// start from; nothing is opened.
 ///

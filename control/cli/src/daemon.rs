@@ -4,6 +4,7 @@
 use crate::credential::Credential;
 use crate::exit::{Exit, Failure};
 use crate::show;
+use api::pb::StatusRequest;
 use api::pb::agent_client::AgentClient;
 use api::pb::operator_client::OperatorClient;
 use std::error::Error;
@@ -49,6 +50,43 @@ impl Daemon {
     /// Its methods.
     pub(crate) fn operator(&mut self) -> &mut OperatorClient<Channel> {
         &mut self.client
+    }
+
+    /// The others that share its store, where they are reached. Of those that are not it is told: what only they know will be missing.
+    ///
+    /// # Errors
+    /// It does not say who they are.
+    pub(crate) async fn others(&mut self) -> Result<Vec<Daemon>, Failure> {
+        let status = self.client.status(StatusRequest {}).await.map_err(refusal)?.into_inner();
+        let mut found = Vec::new();
+        // The first is the one that was asked.
+        for there in status.daemons.into_iter().skip(1) {
+            let mut last = Failure::new(Exit::Unreached, "it has no address");
+            for address in &there.addresses {
+                match self.beside(address).await {
+                    Ok(daemon) => {
+                        found.push(daemon);
+                        last.message.clear();
+                        break;
+                    }
+                    Err(failure) => last = failure,
+                }
+            }
+            if !last.message.is_empty() {
+                let (name, why) = (there.name, last.message);
+                show::tell(&format!("what the daemon on {name} knows is missing here: {why}"));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Another daemon, with the same credential.
+    async fn beside(&self, address: &str) -> Result<Daemon, Failure> {
+        let Some(credential) = &self.credential else {
+            return Err(Failure::refused("the credential is not to be had"));
+        };
+        let client = open(credential, address).await?;
+        Ok(Daemon { client, address: address.to_owned(), credential: None })
     }
 
     /// Goes on with another certificate.

@@ -13,7 +13,7 @@ pub(crate) enum Exit {
     Changes = 2,
     /// No daemon answers, or none that is proven to be one.
     Unreached = 3,
-    /// It is in force, but not with all proxies; or a change of roots waits for somebody.
+    /// It is in force, but not with all proxies; a change of roots waits for somebody; or a part of many changes is done.
     Partly = 4,
     /// The command line is wrong.
     Usage = 64,
@@ -26,7 +26,8 @@ Exit codes:
    1  not done, and nothing has changed: findings in a document, a refusal, something that is not there
    2  `plan`, `diff`: there are changes; `check --for`: something would be otherwise
    3  no daemon answers, or none that proves to be one
-   4  in force, but some proxies refuse it or have not taken it yet; a change of roots waits for somebody
+   4  in force, but some proxies refuse it or have not taken it yet; a change of roots waits for somebody;
+      of `endpoints set --file` a part may be done
   64  the command line is wrong";
 
 impl From<Exit> for ExitCode {

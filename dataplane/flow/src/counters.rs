@@ -201,7 +201,7 @@ impl Series {
 
 impl SeriesCore {
     /// Counts one request: how it ended, its status (0 for none) and how long it took, from the head's first byte to the
-    /// answer's last.
+    /// answer's last. Of a tunnel that began as one (101) the time is not counted: how long it lives says nothing of its service.
     #[inline]
     pub fn record(&self, ending: Ending, status: u16, latency_ns: u64) {
         let class = usize::from(status / 100).min(5);
@@ -212,6 +212,9 @@ impl SeriesCore {
         }
         if blame != Blame::Nobody {
             self.endings.get_or_init(Box::default)[ending.index()].add(1);
+        }
+        if status == 101 {
+            return;
         }
         let us = latency_ns / 1_000;
         let bucket = LATENCY_BOUNDS_US.iter().position(|bound| us <= *bound).unwrap_or(LATENCY_BOUNDS_US.len());
@@ -233,8 +236,10 @@ mod tests {
         series.core(0).record(Ending::Complete, 500, 1_000_000);
         series.core(0).record(Ending::UpstreamTruncated, 200, 1_000_000);
         series.core(0).record(Ending::Overloaded, 503, 1_000_000);
+        // A tunnel of an hour.
+        series.core(0).record(Ending::Complete, 101, 3_600_000_000_000);
         let sum = series.sum();
-        assert_eq!(sum.classes, [1, 0, 2, 0, 0, 3]);
+        assert_eq!(sum.classes, [1, 1, 2, 0, 0, 3]);
         assert_eq!((sum.latency[0], sum.latency[1], sum.latency[16]), (1, 4, 1));
         assert_eq!(sum.latency_sum_ns, 700_004_400_000);
         assert_eq!(sum.failed, 4, "what the service says of itself, too; not a client that goes away");

@@ -31,7 +31,9 @@ pub(crate) async fn greet(core: Rc<Core>, port: Rc<Port>, socket: Socket) {
         match header(&socket, allowed, &mut input, until_ns).await {
             Ok(found) => proxied = found.map(Box::new),
             Err(opening) => {
-                refuse(&core, listener, socket.peer(), "PROXY", Ending::ProxyHeader(opening));
+                if let Some(opening) = opening {
+                    refuse(&core, listener, socket.peer(), "PROXY", Ending::ProxyHeader(opening));
+                }
                 socket.reset_on_close();
                 return hang_up(&core, Stream::plain(socket));
             }
@@ -97,16 +99,21 @@ fn refuse(core: &Core, listener: &Listener, client: Option<SocketAddr>, protocol
 
 /// Reads the PROXY header, which must be there, and leaves what came behind it in `input`. What it says of the connection, if
 /// it says anything.
+///
+/// # Errors
+/// What is wrong; nothing is, where the peer was gone before a byte could be read: a balancer's check resets its connections.
 async fn header(
     socket: &Socket,
     allowed: &Networks,
     input: &mut Option<Buf>,
     until_ns: u64,
-) -> Result<Option<Proxied>, Opening> {
-    if !socket.peer().is_some_and(|peer| allowed.allows(peer.ip())) {
-        return Err(Opening::ForeignPeer);
+) -> Result<Option<Proxied>, Option<Opening>> {
+    let peer = socket.peer().ok_or(None)?;
+    if !allowed.allows(peer.ip()) {
+        return Err(Some(Opening::ForeignPeer));
     }
-    let mut buf = receive(socket, until_ns).await?;
+    let first = receive(socket, until_ns).await;
+    let mut buf = first.map_err(|opening| Some(opening).filter(|opening| *opening != Opening::ClientGone))?;
     if let Some(header) = proxy::read(&buf).map_err(Opening::Header)? {
         buf.advance(header.consumed);
         *input = Some(buf).filter(|rest| !rest.is_empty());

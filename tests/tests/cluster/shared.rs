@@ -111,3 +111,33 @@ fn the_last_use_of_a_token_is_burnt_once_though_two_daemons_are_asked() {
         assert_eq!(b.proxies("cart").len(), round);
     }
 }
+
+#[test]
+fn rates_and_edges_are_of_the_proxies_of_all_daemons() {
+    let Some((_etcd, a, mut b)) = two("rates of all") else { return };
+    let (ports, origin) = (Ports::new(), Origin::text("cart"));
+    a.push(&document(&ports, &origin, 200));
+    let (_cart, _edge) = (joins(&a, "cart"), joins(&b, "edge"));
+    ports.come("/cart/1", 200);
+    know([&a, &b], 2);
+    for mesh in [&a, &b] {
+        // Of cart's proxy at the one, of the gateway's at the other.
+        let groups = || {
+            assert_eq!(ports.status("/cart/1"), 200);
+            let top = mesh.json(&["top", "--once"]);
+            let rates = top["rates"].as_array().cloned().unwrap_or_default();
+            ["cart", "edge"].iter().all(|group| rates.iter().any(|rate| rate["group"] == *group)).then_some(())
+        };
+        assert!(until(Duration::from_secs(20), groups).is_some(), "{}", mesh.done(&["top", "--once"]));
+        let counted = || {
+            assert_eq!(ports.status("/cart/1"), 200);
+            mesh.done(&["edges"]).contains("spiffe://shop/group/edge").then_some(())
+        };
+        assert!(until(Duration::from_secs(30), counted).is_some(), "{}", mesh.done(&["edges"]));
+    }
+    let place = b.address();
+    b.kill();
+    let said = a.control(&["top", "--once"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.err.contains("is missing here") && said.err.contains(&place), "{said:?}");
+}

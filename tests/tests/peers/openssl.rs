@@ -209,7 +209,8 @@ fn a_service_of_s_server() {
         .unwrap();
         for _ in 0..3 {
             let answer = proxy.client().get("/answer");
-            assert!(answer.status == 200 && answer.body == vec![b'p'; 300_000], "{version}: {}", answer.status);
+            let whole = answer.status == 200 && answer.body == vec![b'p'; 300_000];
+            assert!(whole, "{version}: {} {:?}", answer.status, proxy.log());
         }
         let line = proxy.logged("/answer");
         assert_eq!(line["destination_identity"], "spiffe://shop/ns/cart/sa/cart", "{line}");

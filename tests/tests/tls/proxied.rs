@@ -264,6 +264,24 @@ fn a_header_that_never_ends_is_bounded() {
     assert_eq!(origin.count(), 0);
 }
 
+/// As a balancer's checks do.
+#[test]
+fn who_is_gone_at_once_is_not_refused() {
+    let origin = Origin::echo();
+    let proxy = Proxy::start(&web(FROM, "", &origin));
+    let count = |name: &str, labels: &[(&str, &str)]| proxy.metrics().total(name, labels);
+    for what in ["PROXY UNKNOWN\r\n", ""].repeat(20) {
+        proxy.client().send(what).cut();
+    }
+    eventually("all were seen", || {
+        count("ringway_connections_accepted_total", &[]) >= 40.0 && count("ringway_connections_open", &[]) == 0.0
+    });
+    assert_eq!(count("ringway_endings_total", &[("ending", "proxy_header")]), 0.0, "{:?}", proxy.log());
+    // One who begins and goes is.
+    proxy.client().send("PROXY TCP4 192.").finish();
+    eventually("it is counted", || count("ringway_endings_total", &[("ending", "proxy_header")]) == 1.0);
+}
+
 #[test]
 fn only_allowed_peers_may_say_it() {
     let origin = Origin::echo();

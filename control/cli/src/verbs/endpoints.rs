@@ -79,6 +79,7 @@ async fn many(common: &Common, list: Vec<(String, SetEndpointsRequest)>) -> Resu
             Some(Ok(Ok(_))) => {}
             Some(Ok(Err((place, status)))) => {
                 let Failure { exit, message } = refusal(status);
+                let exit = if exit == Exit::Refused && count > 1 { Exit::Partly } else { exit };
                 let message = format!("{place}: {message}; other lines may be done: mend it, and send all again");
                 return Err(Failure { exit, message });
             }

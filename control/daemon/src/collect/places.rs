@@ -19,8 +19,11 @@ use tokio::time::Instant;
 pub(crate) const VANISHED: Duration = Duration::from_secs(10);
 /// After a start, or after nobody could be heard, or after a daemon was lost: time for all proxies to come again.
 pub(crate) const RETURN: Duration = Duration::from_secs(60);
-/// Proxies report every two seconds: who says nothing for so long cannot be heard, with or without a connection.
+/// Proxies report every two seconds: when nobody says anything for so long, it is this daemon that cannot hear.
 const QUIET: Duration = VANISHED;
+/// Who says nothing for so long, while others do, is as one who vanished, though the connection stands. A large plan holds up the
+/// reports of a proxy on a busy machine for seconds.
+pub(crate) const STILL: Duration = Duration::from_secs(20);
 /// Who missed two reports may be silent with others: a network breaks for all at once, but not all have reported at once.
 const HUSHED: Duration = Duration::from_secs(5);
 /// How often it is looked who is silent.
@@ -272,7 +275,7 @@ impl Table {
             return;
         }
         for (proxy, heard) in &self.heard {
-            if heard.is_silent(now, QUIET) && !self.leaving.contains_key(proxy) {
+            if heard.is_silent(now, STILL) && !self.leaving.contains_key(proxy) {
                 let is_spared = self.returning > now;
                 self.leaving.insert(proxy.clone(), Leaving { until: now.max(self.returning), is_spared });
             }

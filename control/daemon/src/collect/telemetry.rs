@@ -102,21 +102,9 @@ impl Counts {
         self.classes[1..].iter().all(|count| *count == 0)
     }
 
-    /// The duration that this share of requests stayed under, microseconds; within a bucket, evenly. 0 without a request.
+    /// The duration that this share of requests stayed under, microseconds ([`api::quantile_us`]).
     pub fn quantile_us(&self, share: f64) -> f64 {
-        let total = self.latency.iter().fold(0, |sum: u64, count| sum.saturating_add(*count));
-        let wanted = share * total as f64;
-        let (mut below, mut from) = (0.0, 0.0);
-        for (at, count) in self.latency.iter().enumerate() {
-            let count = *count as f64;
-            // Beyond the last bound nothing is known but that.
-            let to = LATENCY_BOUNDS_US.get(at).map_or(from, |bound| *bound as f64);
-            if count > 0.0 && below + count >= wanted {
-                return from + (to - from) * ((wanted - below) / count).clamp(0.0, 1.0);
-            }
-            (below, from) = (below + count, to);
-        }
-        0.0
+        api::quantile_us(&self.latency.map(|count| count as f64), share)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where proxies listen: who is an endpoint, for how long, and after a restart.
 
-use super::places::{RETURN, VANISHED};
+use super::places::{RETURN, STILL, VANISHED};
 use super::*;
 use crate::snapshot::Snapshots;
 use crate::store::{Change, Store};
@@ -271,7 +271,7 @@ async fn who_says_nothing_any_more_leaves_though_its_connection_stands() {
     let (sessions, at) = five(&daemon).await;
     let second = Duration::from_secs(1);
     let heard: Vec<_> = sessions.iter().zip(at).skip(1).collect();
-    pass(&daemon, VANISHED - 2 * second, &heard).await;
+    pass(&daemon, STILL - 2 * second, &heard).await;
     daemon.come_to(&at).await;
     pass(&daemon, 4 * second, &heard).await;
     daemon.come_to(&at[1..]).await;
@@ -313,7 +313,7 @@ async fn when_most_fall_silent_one_after_the_other_they_have_a_minute() {
     let heard = [(&sessions[4], at[4])];
     pass(&daemon, RETURN, &heard).await;
     daemon.come_to(&at).await;
-    pass(&daemon, VANISHED + Duration::from_secs(3), &heard).await;
+    pass(&daemon, STILL + Duration::from_secs(3), &heard).await;
     daemon.come_to(&at[4..]).await;
 }
 

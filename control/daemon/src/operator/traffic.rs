@@ -49,6 +49,7 @@ fn shown(Rate { key, counts, seconds }: Rate) -> pb::Rate {
         p50_us: counts.quantile_us(0.5),
         p99_us: counts.quantile_us(0.99),
         denied_per_s: counts.denied as f64 / seconds,
+        latency_per_s: counts.latency.iter().map(|count| *count as f64 / seconds).collect(),
     }
 }
 

@@ -38,7 +38,7 @@ struct Metric {
 #[rustfmt::skip]
 static METRICS: &[Metric] = &[
     counter("ringway_requests", "Requests and tunnels that ended, by status class", requests),
-    Metric { name: "ringway_request_duration_seconds", kind: MetricType::Histogram, help: "From a request's first byte to its answer's last", read: latencies },
+    Metric { name: "ringway_request_duration_seconds", kind: MetricType::Histogram, help: "From a request's first byte to its answer's last; not of upgraded ones", read: latencies },
     counter("ringway_endings", "How requests, tunnels and connections without a request ended", |from, out| {
         for at in 0..flow::LABELS.len() {
             let count = from.sum(|core| core.endings().nth(at).map_or(0, |(_, count)| count));
