@@ -8,6 +8,8 @@ mod shared;
 mod trial;
 
 use ringway_tests::{Client, Etcd, Mesh, Origin, Proxy, Run, free_port, until};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Where the listeners of the mesh are.
@@ -112,4 +114,24 @@ fn joining(mesh: &Mesh, group: &str) -> Run {
 fn with_token(mesh: &Mesh, token: &str) -> Run {
     let text = format!("daemon: {{ addresses: ['{}'], token: $dir/token, state: $dir/state }}\n", mesh.address());
     Run::new(&text).file_of("token", token)
+}
+
+/// Requests through both proxies, one after the other, none of which fails, while something is done.
+fn under_requests(ports: &Ports, done: impl FnOnce()) {
+    let ends = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            let mut count = 0;
+            while !ends.load(Relaxed) {
+                assert_eq!(ports.status("/cart/1"), 200, "after {count} requests");
+                count += 1;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            count
+        });
+        let done = catch_unwind(AssertUnwindSafe(done));
+        ends.store(true, Relaxed);
+        assert!(traffic.join().expect("no request fails") > 10);
+        done.unwrap_or_else(|why| resume_unwind(why));
+    });
 }

@@ -1,27 +1,6 @@
 //! Another root, for a mesh of several daemons: proxies of all follow, and none is left behind by a daemon that is cut off.
 
 use super::*;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-
-/// Requests through both proxies, one after the other, none of which fails, while something is done.
-fn under_requests(ports: &Ports, done: impl FnOnce()) {
-    let ends = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let traffic = scope.spawn(|| {
-            let mut count = 0;
-            while !ends.load(Relaxed) {
-                assert_eq!(ports.status("/cart/1"), 200, "after {count} requests");
-                count += 1;
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            count
-        });
-        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(done));
-        ends.store(true, Relaxed);
-        assert!(traffic.join().expect("no request fails") > 10);
-        done.unwrap_or_else(|why| std::panic::resume_unwind(why));
-    });
-}
 
 /// How many roots there are, and which one each certificate of a proxy chains to.
 fn roots(mesh: &Mesh) -> (usize, Vec<String>) {
