@@ -179,7 +179,8 @@ pub(crate) fn keep(folder: &Path, files: &[(&str, &[u8])]) -> Result<(), Failure
     let cannot = |error| Failure::refused(format!("cannot write in {}: {error}", folder.display()));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
     for (name, bytes) in files {
-        let new = folder.join(format!("{name}.new"));
+        // Two that renew at once write files of their own.
+        let new = folder.join(format!("{name}.{}.new", std::process::id()));
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(cannot)?;
         file.write_all(bytes).and_then(|()| file.sync_all()).map_err(cannot)?;

@@ -174,6 +174,13 @@ pub async fn certificates(
     for (id, subject, not_after_ms) in daemon.authority.roots() {
         lines.push(line("mesh", "root", &subject, not_after_ms, &id));
     }
+    let (host, authority) = (crate::settings::host_name(), &daemon.authority);
+    let (ends_ms, root) = (authority.issuing_not_after_ms(), authority.issuing_root());
+    lines.push(line(&host, "issuer", "all that is issued here", ends_ms, &root));
+    if let Some(own) = authority.own() {
+        let subject = format!("spiffe://{}/ringwayd", daemon.trust_domain());
+        lines.push(line(&host, "daemon", &subject, own.not_after_ms, &own.root));
+    }
     for proxy in daemon.authority.proxies().await? {
         let Some(certificate) = proxy.in_use() else { continue };
         lines.push(line(&proxy.id, "proxy", &proxy.identity, certificate.not_after_ms, &certificate.root));

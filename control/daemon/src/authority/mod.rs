@@ -116,6 +116,8 @@ pub struct Authority {
     /// Writes the local operator's files.
     writing: Mutex<()>,
     changes: watch::Sender<u64>,
+    /// What the daemon proves itself with.
+    own: RwLock<Option<Certificate>>,
     /// Has the holders (see [`PeerCertificate::holder`]) whose certificates count no more.
     gone: broadcast::Sender<String>,
 }
@@ -143,7 +145,8 @@ impl Authority {
         let (gone, _) = broadcast::channel(256);
         let held = RwLock::new(held);
         let (joining, refreshing, writing) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Authority { store, seal, brought, held, joining, refreshing, writing, changes, gone })
+        let own = RwLock::default();
+        Ok(Authority { store, seal, brought, held, joining, refreshing, writing, changes, own, gone })
     }
 
     /// All roots that are trusted, PEM, the oldest first.
@@ -155,6 +158,16 @@ impl Authority {
     pub fn roots(&self) -> Vec<(String, String, u64)> {
         let of = |root: &issue::Root| (root.id.clone(), root.subject.clone(), root.not_after_ms);
         self.held().roots().list.iter().map(of).collect()
+    }
+
+    /// The root below which certificates are issued now, by id.
+    pub(crate) fn issuing_root(&self) -> String {
+        self.held().issuing.root.clone()
+    }
+
+    /// What the daemon proves itself with, once there is something.
+    pub(crate) fn own(&self) -> Option<Certificate> {
+        self.own.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// When what issues now expires, milliseconds since 1970; a new one comes in time, unless it must be brought.
@@ -239,6 +252,7 @@ impl Authority {
         let subject = Subject { common_name: "ringwayd", uri: &uri, names, server: true };
         let held = self.held();
         let leaf = held.serving.issue(&key, &subject, LEAF_LIFE, now_ms)?;
+        *self.own.write().unwrap_or_else(PoisonError::into_inner) = Some(leaf.certificate);
         Ok((leaf.chain + &held.roots().serving().certificate, key))
     }
 

@@ -10,6 +10,7 @@
 //! | `daemons` | where daemons are, `host:port`, one a line |
 
 use super::folder::Folder;
+use crate::tell::tell;
 use api::pb::Issued;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use wire::spiffe::Pattern;
@@ -181,7 +182,10 @@ impl Joined {
         };
         // A renewal that was cut off between its certificate and its key.
         if let Ok(joined) = with(folder.read(NEXT_KEY, MOST_BYTES)?) {
-            folder.rename(NEXT_KEY, KEY)?;
+            // A disk that takes nothing has all that is needed; it is tried again at the next start.
+            if let Err(reason) = folder.rename(NEXT_KEY, KEY) {
+                tell(reason);
+            }
             return Ok(Some(joined));
         }
         folder.remove(NEXT_KEY);
@@ -358,6 +362,11 @@ pub(super) mod tests {
         // Answered, the certificate kept, its key not yet in place.
         folder.write(NEXT_KEY, &asking.key.0).unwrap();
         folder.write(CHAIN, &issued.chain).unwrap();
+        // Where it cannot be put there, the proxy is who it is all the same.
+        std::fs::remove_file(state.join(KEY)).unwrap();
+        std::fs::create_dir_all(state.join(KEY).join("in the way")).unwrap();
+        assert_eq!(Joined::read(&folder).unwrap().unwrap().key, asking.key);
+        std::fs::remove_dir_all(state.join(KEY)).unwrap();
         let joined = Joined::read(&folder).unwrap().unwrap();
         assert_eq!((&joined.chain, &joined.key), (&issued.chain, &asking.key));
         assert_eq!(std::fs::read(state.join(KEY)).unwrap(), asking.key.0);
