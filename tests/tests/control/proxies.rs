@@ -142,3 +142,32 @@ fn traffic_is_seen_by_route_and_by_who_talks_to_whom() {
         })
     });
 }
+
+#[test]
+fn what_a_proxy_refuses_is_listed_until_it_can_be_taken() {
+    let shop = Shop::new();
+    let (mesh, _cart, _web) = shop.open();
+    // Something else has the address that cart's shall take.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let more = format!(
+        "        routes: [ {{ name: app, to: app }} ]\n      more: {{ address: 127.0.0.1:{port}, routes: [ {{ name: app, to: app }} ] }}\n"
+    );
+    let document = shop.document("web").replacen("        routes: [ { name: app, to: app } ]\n", &more, 1);
+    mesh.write(&document);
+    let said = mesh.control(&["apply", "mesh.yaml", "--wait"]);
+    assert_eq!(said.code, Some(4), "{said:?}");
+    assert!(said.out.contains("listener/more"), "{said:?}");
+    let rejects = mesh.json(&["rejects"]);
+    let one = &rejects[0];
+    assert_eq!((&one["group"], &one["name"], &one["version"]), (&"cart".into(), &"more".into(), &"2".into()), "{one}");
+    let reason = one["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains(&port.to_string()) && mesh.done(&["rejects"]).contains(&reason), "{reason}");
+    assert_eq!(shop.status(), Some(200), "the rest is as it was");
+    // It is free now, and tried again.
+    drop(taken);
+    eventually("nothing is refused", || mesh.json(&["rejects"]).as_array().is_some_and(Vec::is_empty));
+    eventually("it is served there", || {
+        Client::try_to(super::local(port)).is_ok_and(|mut client| client.get("/x").text() == "from cart")
+    });
+}

@@ -53,6 +53,8 @@ struct Slot {
     /// Why the newest is not in force, and its version.
     refused: Vec<Rejection>,
     refused_version: String,
+    /// The push that the newest came with; empty where the server tells none.
+    push: String,
     /// What the trial has.
     choice: Choice,
     /// It waits for something else.
@@ -87,6 +89,11 @@ impl Slot {
             Choice::Nothing => return false,
         };
         true
+    }
+
+    /// By what whoever pushed knows it: the push, or the version of the resource where there is none.
+    fn known_as<'a>(&'a self, version: &'a str) -> &'a str {
+        if self.push.is_empty() { version } else { &self.push }
     }
 
     fn refuse(&mut self, version: &str, rejection: &Rejection) {
@@ -128,6 +135,7 @@ impl Shelf {
             self.absent.remove(&(kind, name.clone()));
             let slot = slots.entry(name).or_default();
             slot.refused.clear();
+            slot.push.clone_from(&update.version);
             slot.offered = Some(Arc::new(offer));
         }
         for (version, rejection) in &refused {
@@ -135,6 +143,7 @@ impl Shelf {
                 let slot = slots.entry(rejection.name.to_string()).or_default();
                 if slot.offered.take().is_some() || slot.refused_version != *version {
                     slot.refused.clear();
+                    slot.push.clone_from(&update.version);
                 }
                 slot.refuse(version, rejection);
             }
@@ -171,7 +180,7 @@ impl Shelf {
         let Kept { version, offers } = generation::read(file, identity)?;
         let mut shelf = Shelf::default();
         for (kind, offer) in offers {
-            let slot = Slot { offered: Some(Arc::new(offer.clone())), ..Slot::default() };
+            let slot = Slot { offered: Some(Arc::new(offer.clone())), push: version.clone(), ..Slot::default() };
             shelf.slots.entry(kind).or_default().insert(offer.name, slot);
         }
         Ok((shelf, version))
@@ -413,10 +422,10 @@ impl Shelf {
         self.slots.iter().map(|(kind, slots)| (*kind, of_kind(slots))).collect()
     }
 
-    /// Everything that is refused, with the version that is.
+    /// Everything that is refused, with the push that brought it.
     pub(crate) fn refused(&self) -> impl Iterator<Item = (&Rejection, &str)> {
         let slots = self.slots.values().flat_map(BTreeMap::values);
-        slots.flat_map(|slot| slot.refused.iter().map(|rejection| (rejection, &*slot.refused_version)))
+        slots.flat_map(|slot| slot.refused.iter().map(|rejection| (rejection, slot.known_as(&slot.refused_version))))
     }
 
     /// A second has passed. True: something waits for long by now.
@@ -428,7 +437,7 @@ impl Shelf {
         })
     }
 
-    /// What waits for long, with its version: nobody refuses it, but people should know why it is not in force.
+    /// What waits for long, with its push: nobody refuses it, but people should know why it is not in force.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = (Rejection, &str)> {
         let slots =
             [Kind::Cluster, Kind::Listener].into_iter().flat_map(|kind| self.of(kind).map(move |slot| (kind, slot)));
@@ -437,7 +446,7 @@ impl Shelf {
             let offer = slot.offered.as_ref()?;
             let missing: Vec<String> = self.missing(slot, offer).collect();
             let reason = format!("waits for {}, which is not there yet", missing.join(", "));
-            Some((super::xds::rejection(kind, name, &reason), &*offer.version))
+            Some((super::xds::rejection(kind, name, &reason), slot.known_as(&offer.version)))
         })
     }
 
