@@ -1,10 +1,8 @@
 //! An etcd that daemons share.
 
-use crate::certificates::{Authority, Leaf};
 use crate::peers::find;
 use crate::ports::free_port;
 use crate::wait::until;
-use std::fs;
 use std::net::TcpStream;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -14,6 +12,7 @@ use tempfile::TempDir;
 
 /// Of the etcd that wants to know who asks: the user that may read and write below `/ringway`.
 const USER: &str = "ringway";
+#[cfg(feature = "tls")]
 const PASSWORD: &str = "let me in";
 
 /// A running etcd; killed when dropped.
@@ -39,7 +38,7 @@ impl Etcd {
     /// # Panics
     /// It does not listen.
     pub fn start(test: &str) -> Option<Etcd> {
-        Etcd::of(test, 1, false)
+        Etcd::of(test, 1)?.started()
     }
 
     /// Starts one of three members.
@@ -47,16 +46,25 @@ impl Etcd {
     /// # Panics
     /// One does not listen.
     pub fn three(test: &str) -> Option<Etcd> {
-        Etcd::of(test, 3, false)
+        Etcd::of(test, 3)?.started()
     }
 
     /// Starts one that speaks TLS, and wants a client's certificate, a user and a password.
     ///
     /// # Panics
     /// It does not listen, or cannot be told whom it shall let in.
+    #[cfg(feature = "tls")]
     pub fn secured(test: &str) -> Option<Etcd> {
+        use crate::certificates::{Authority, Leaf};
         find("curl", test)?;
-        let etcd = Etcd::of(test, 1, true)?;
+        let mut etcd = Etcd::of(test, 1)?;
+        etcd.secured = true;
+        let (authority, folder) = (Authority::new("etcd's authority"), etcd.folder.path());
+        authority.issue(&Leaf::of(&["127.0.0.1"])).put(folder, "member");
+        authority.issue(&Leaf::of(&["ringwayd"])).put(folder, "client");
+        std::fs::write(folder.join("ca.pem"), authority.pem()).expect("written");
+        std::fs::write(folder.join("password"), format!("{PASSWORD}\n")).expect("written");
+        let etcd = etcd.started()?;
         // The root may do anything; who has no name then may do nothing.
         let user = |name: &str, password: &str| format!("{{\"name\":\"{name}\",\"password\":\"{password}\"}}");
         etcd.ask("auth/user/add", &user("root", "of this etcd"));
@@ -71,20 +79,16 @@ impl Etcd {
         Some(etcd)
     }
 
-    fn of(test: &str, members: usize, secured: bool) -> Option<Etcd> {
+    fn of(test: &str, members: usize) -> Option<Etcd> {
         let program = find("etcd", test)?;
         let folder = TempDir::new().expect("a folder");
-        if secured {
-            let authority = Authority::new("etcd's authority");
-            authority.issue(&Leaf::of(&["127.0.0.1"])).put(folder.path(), "member");
-            authority.issue(&Leaf::of(&["ringwayd"])).put(folder.path(), "client");
-            fs::write(folder.path().join("ca.pem"), authority.pem()).expect("written");
-            fs::write(folder.path().join("password"), format!("{PASSWORD}\n")).expect("written");
-        }
         let members = (0..members).map(|_| Member { port: free_port(), peer: free_port(), child: None }).collect();
-        let mut etcd = Etcd { program, folder, members, secured };
-        etcd.revive();
-        Some(etcd)
+        Some(Etcd { program, folder, members, secured: false })
+    }
+
+    fn started(mut self) -> Option<Etcd> {
+        self.revive();
+        Some(self)
     }
 
     /// What a daemon's `store.etcd` says to find it.
@@ -170,6 +174,7 @@ impl Etcd {
     }
 
     /// Asks it something over its gateway, in JSON.
+    #[cfg(feature = "tls")]
     fn ask(&self, what: &str, body: &str) {
         let file = |name: &str| self.folder.path().join(name);
         let asked = || {
