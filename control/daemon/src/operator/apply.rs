@@ -132,9 +132,10 @@ async fn put_in_force(
     }
     let proxies = daemon.authority.proxies().await?;
     let difference = difference::between(now.as_ref().and_then(|now| now.mesh.as_deref()), &mesh, &proxies);
-    if !difference.needs_force.is_empty() && !push.force {
+    let needs_force = difference.needs_force(push.again.is_some());
+    if !needs_force.is_empty() && !push.force {
         let line = "this needs --force; nothing has changed".to_owned();
-        return stays(Outcome::NeedsForce, line, difference.needs_force);
+        return stays(Outcome::NeedsForce, line, needs_force);
     }
     let about = About { at_ms: now_ms(), author: push.author.clone(), comment: push.comment, again: push.again };
     let base = now.as_ref().map(|now| now.version.number);

@@ -16,8 +16,28 @@ const MOST_LISTED: usize = 1000;
 pub(super) struct Difference {
     /// By group, what changes for its proxies.
     pub(super) affected: Vec<pb::Affected>,
-    /// What needs a force, in words.
-    pub(super) needs_force: Vec<String>,
+    needs: Vec<Need>,
+}
+
+/// What needs a force, in words.
+#[derive(Debug)]
+struct Need {
+    line: String,
+    /// Half of something goes: which is what going back is for.
+    is_half: bool,
+}
+
+impl From<String> for Need {
+    fn from(line: String) -> Need {
+        Need { line, is_half: false }
+    }
+}
+
+impl Difference {
+    /// What needs a force, in words, of a push; or of one that goes back to an earlier version.
+    pub(super) fn needs_force(&self, goes_back: bool) -> Vec<String> {
+        self.needs.iter().filter(|need| !(goes_back && need.is_half)).map(|need| need.line.clone()).collect()
+    }
 }
 
 /// What the new document changes; `proxies` are all that have joined.
@@ -27,12 +47,12 @@ pub(super) fn between(old: Option<&Mesh>, new: &Mesh, proxies: &[Proxy]) -> Diff
     let nothing = Mesh { trust_domain: new.trust_domain.clone(), groups: Vec::new(), services: Vec::new() };
     let old = old.unwrap_or(&nothing);
     if old.trust_domain != new.trust_domain && !proxies.is_empty() {
-        difference.needs_force.push(format!(
+        difference.needs.push(Need::from(format!(
             "changes the trust domain from `{}` to `{}`: {} keep identities of the old one until they join again",
             old.trust_domain,
             new.trust_domain,
             people(proxies.len())
-        ));
+        )));
     }
     let names: BTreeSet<&str> = old.groups.iter().chain(&new.groups).map(|group| group.name.as_str()).collect();
     for name in names {
@@ -41,12 +61,12 @@ pub(super) fn between(old: Option<&Mesh>, new: &Mesh, proxies: &[Proxy]) -> Diff
             (None, Some(_)) => vec!["group added".to_owned()],
             (Some(_), None) => {
                 let proxies = people(count(name));
-                difference.needs_force.push(format!("removes group `{name}`: {proxies} would have nothing"));
+                difference.needs.push(Need::from(format!("removes group `{name}`: {proxies} would have nothing")));
                 vec!["group removed".to_owned()]
             }
             (Some(before), Some(after)) => {
-                difference.needs_force.extend(of_group(before, after, proxies));
-                difference.needs_force.extend(of_own_services((old, before), (new, after)));
+                difference.needs.extend(of_group(before, after, proxies));
+                difference.needs.extend(of_own_services((old, before), (new, after)));
                 changes(&old.translated(before), &new.translated(after), before, after)
             }
             (None, None) => Vec::new(),
@@ -56,9 +76,9 @@ pub(super) fn between(old: Option<&Mesh>, new: &Mesh, proxies: &[Proxy]) -> Diff
             difference.affected.push(pb::Affected { group: name.to_owned(), changes, proxies });
         }
     }
-    difference.needs_force.extend(of_services(old, new));
+    difference.needs.extend(of_services(old, new));
     let groups = |of: &Mesh| of.groups.iter().map(|group| group.name.clone()).collect();
-    difference.needs_force.extend(halved("", "groups", &groups(old), &groups(new)));
+    difference.needs.extend(halved("", "groups", &groups(old), &groups(new)));
     difference
 }
 
@@ -133,16 +153,16 @@ fn compared(what: &str, old: &BTreeMap<String, String>, new: &BTreeMap<String, S
 }
 
 /// What nobody should do to a group by accident.
-fn of_group(before: &Group, after: &Group, proxies: &[Proxy]) -> Vec<String> {
+fn of_group(before: &Group, after: &Group, proxies: &[Proxy]) -> Vec<Need> {
     let name = &before.name;
     let mut list = Vec::new();
     let keep = proxies.iter().filter(|proxy| proxy.group == *name && proxy.identity != after.identity).count();
     if before.identity != after.identity && keep > 0 {
-        list.push(format!(
+        list.push(Need::from(format!(
             "changes the identity of group `{name}` to {}: {} keep theirs until they join again",
             after.identity,
             people(keep)
-        ));
+        )));
     }
     let listeners = |of: &Group| of.listeners.iter().map(|one| one.name.clone()).collect();
     list.extend(halved(&format!(" of group `{name}`"), "listeners", &listeners(before), &listeners(after)));
@@ -157,7 +177,7 @@ fn of_group(before: &Group, after: &Group, proxies: &[Proxy]) -> Vec<String> {
                 let line = |new: &Listener| {
                     format!("puts listener `{}`, without `allow`, in the place{of}: everybody could come", new.name)
                 };
-                list.extend(open.map(line));
+                list.extend(open.map(line).map(Need::from));
             }
             None => {}
         }
@@ -184,11 +204,11 @@ fn takes_its_place(old: &Listener, new: &Listener) -> bool {
     old.address == new.address || !services(old).is_disjoint(&services(new))
 }
 
-fn of_listener(old: &Listener, new: &Listener, of: &str) -> Vec<String> {
+fn of_listener(old: &Listener, new: &Listener, of: &str) -> Vec<Need> {
     let mut list = Vec::new();
     let own = !rules(&old.policy.allow).is_empty() && rules(&new.policy.allow).is_empty();
     if allows(old) > 0 && (own || allows(new) == 0) {
-        list.push(format!("removes every `allow`{of}: everybody could come"));
+        list.push(Need::from(format!("removes every `allow`{of}: everybody could come")));
     } else {
         list.extend(halved(of, "rules of `allow`", &rules(&old.policy.allow), &rules(&new.policy.allow)));
     }
@@ -219,13 +239,13 @@ fn hosts(of: &Listener) -> BTreeSet<String> {
 }
 
 /// Shared services that are gone, while somebody sends to them now; and lists of endpoints that shrink.
-fn of_services(old: &Mesh, new: &Mesh) -> Vec<String> {
+fn of_services(old: &Mesh, new: &Mesh) -> Vec<Need> {
     let used = old.groups.iter().flat_map(|group| old.services_of(group)).map(name).collect();
     shrunk("", &old.services, new.services.iter(), &used)
 }
 
 /// The same of those that are a group's own.
-fn of_own_services((old, before): (&Mesh, &Group), (new, after): (&Mesh, &Group)) -> Vec<String> {
+fn of_own_services((old, before): (&Mesh, &Group), (new, after): (&Mesh, &Group)) -> Vec<Need> {
     let used = old.services_of(before).map(name).collect();
     // One that became shared is not gone.
     let left = after.services.iter().chain(&new.services);
@@ -237,11 +257,11 @@ fn shrunk<'m>(
     before: &[Service],
     after: impl Iterator<Item = &'m Service>,
     used: &BTreeSet<&str>,
-) -> Vec<String> {
+) -> Vec<Need> {
     let mut list = Vec::new();
     let after: HashMap<&str, &Service> = after.map(|service| (name(service), service)).collect();
     for gone in before.iter().filter(|one| !after.contains_key(name(one)) && used.contains(name(one))) {
-        list.push(format!("removes service `{}`{of}, which is in use", gone.name));
+        list.push(Need::from(format!("removes service `{}`{of}, which is in use", gone.name)));
     }
     let left = after.keys().map(|&one| one.to_owned()).collect();
     list.extend(halved(of, "services", &before.iter().map(|one| one.name.clone()).collect(), &left));
@@ -269,12 +289,13 @@ fn addresses(of: &Endpoints) -> Option<BTreeSet<String>> {
 }
 
 /// Half of a list, or more, is gone.
-fn halved(of: &str, what: &str, before: &BTreeSet<String>, after: &BTreeSet<String>) -> Option<String> {
+fn halved(of: &str, what: &str, before: &BTreeSet<String>, after: &BTreeSet<String>) -> Option<Need> {
     let gone = before.difference(after).count();
     let fewer = before.len().saturating_sub(after.len());
     let missed = if before.len() < FEW { gone.min(fewer) } else { gone };
     let all = before.len();
-    (missed > 0 && missed * 2 >= all).then(|| format!("removes {gone} of {all} {what}{of}"))
+    let line = || format!("removes {gone} of {all} {what}{of}");
+    (missed > 0 && missed * 2 >= all).then(|| Need { line: line(), is_half: true })
 }
 
 fn allows(listener: &Listener) -> usize {

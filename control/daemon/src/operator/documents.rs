@@ -48,8 +48,8 @@ pub(super) async fn plan(daemon: &Daemon, request: pb::PlanRequest) -> Result<pb
         base,
         changes: document != base_document,
         base_document,
+        needs_force: difference.needs_force(false),
         affected: difference.affected,
-        needs_force: difference.needs_force,
     })
 }
 

@@ -459,9 +459,10 @@ fn changed(from: &str, to: &str) -> (Vec<String>, Vec<String>) {
     assert!(new != MESH, "{from}");
     let proxies = [joined("cart", "spiffe://mesh/group/cart"), joined("edge", "spiffe://mesh/group/edge")];
     let difference = between(Some(&good(MESH)), &good(&new), &proxies);
+    let needs_force = difference.needs_force(false);
     let affected = difference.affected.into_iter();
     let affected = affected.flat_map(|one| one.changes.into_iter().map(move |line| format!("{}: {line}", one.group)));
-    (affected.collect(), difference.needs_force)
+    (affected.collect(), needs_force)
 }
 
 #[test]
@@ -507,7 +508,7 @@ fn what_nobody_does_by_accident_needs_a_force() {
         + "services:\n  cart: { endpoints: { group: cart, listener: in }, tls: { expect: group } }\n";
     let difference = between(Some(&good(MESH)), &good(&without_edge), &[]);
     assert_eq!(
-        difference.needs_force,
+        difference.needs_force(false),
         [
             "removes group `edge`: 0 proxies would have nothing",
             "removes service `legacy`, which is in use",
@@ -515,13 +516,19 @@ fn what_nobody_does_by_accident_needs_a_force() {
             "removes 1 of 2 groups"
         ]
     );
+    // To go back is to take away what came since: of that, only what leaves somebody with nothing.
+    let back = difference.needs_force(true);
+    assert_eq!(
+        back,
+        ["removes group `edge`: 0 proxies would have nothing", "removes service `legacy`, which is in use"]
+    );
     let many = |count: usize| {
         let routes: Vec<String> =
             (0..count).map(|n| format!("{{ name: r{n}, match: {{ path: /{n} }}, to: cart }}")).collect();
         MESH.replace("{ name: cart, match: { path: /cart/* }, to: cart }", &routes.join(", "))
     };
     let halved =
-        |before: usize, after: usize| between(Some(&good(&many(before))), &good(&many(after)), &[]).needs_force;
+        |before: usize, after: usize| between(Some(&good(&many(before))), &good(&many(after)), &[]).needs_force(false);
     assert_eq!(halved(9, 4), ["removes 5 of 10 routes of listener `web` of group `edge`"]);
     assert!(halved(9, 5).is_empty() && halved(2, 1).is_empty());
     assert_eq!(halved(3, 1), ["removes 2 of 4 routes of listener `web` of group `edge`"]);
@@ -544,7 +551,7 @@ fn half_of_anything_and_every_allow_need_a_force() {
     const B: &str = "{ name: b, source: 10.0.0.2 }";
     let own = |rules: &str, to: &str| format!("in: {{ address: 127.0.0.1:1, {rules}routes: [ {{ name: x, {to} }} ] }}");
     let needs = |(before, services): (&str, &str), (after, left): (&str, &str)| {
-        between(Some(&group(before, services)), &group(after, left), &[]).needs_force
+        between(Some(&group(before, services)), &group(after, left), &[]).needs_force(false)
     };
     let of = "of listener `in` of group `g`";
     let plain = own("", "to: app");
