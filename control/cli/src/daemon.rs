@@ -61,32 +61,27 @@ impl Daemon {
         let mut found = Vec::new();
         // The first is the one that was asked.
         for there in status.daemons.into_iter().skip(1) {
-            let mut last = Failure::new(Exit::Unreached, "it has no address");
-            for address in &there.addresses {
-                match self.beside(address).await {
-                    Ok(daemon) => {
-                        found.push(daemon);
-                        last.message.clear();
-                        break;
-                    }
-                    Err(failure) => last = failure,
-                }
-            }
-            if !last.message.is_empty() {
-                let (name, why) = (there.name, last.message);
-                show::tell(&format!("what the daemon on {name} knows is missing here: {why}"));
+            match self.beside(&there.addresses).await {
+                Ok(daemon) => found.push(daemon),
+                Err(failure) => is_missing(&there.name, &failure),
             }
         }
         Ok(found)
     }
 
-    /// Another daemon, with the same credential.
-    async fn beside(&self, address: &str) -> Result<Daemon, Failure> {
+    /// Another daemon, at the first of its addresses that answers, with the same credential.
+    async fn beside(&self, addresses: &[String]) -> Result<Daemon, Failure> {
         let Some(credential) = &self.credential else {
             return Err(Failure::refused("the credential is not to be had"));
         };
-        let client = open(credential, address).await?;
-        Ok(Daemon { client, address: address.to_owned(), credential: None })
+        let mut last = Failure::new(Exit::Unreached, "it has no address");
+        for address in addresses {
+            match open(credential, address).await {
+                Ok(client) => return Ok(Daemon { client, address: address.clone(), credential: None }),
+                Err(failure) => last = failure,
+            }
+        }
+        Err(last)
     }
 
     /// Goes on with another certificate.
@@ -100,6 +95,11 @@ impl Daemon {
         self.credential = Some(credential);
         Ok(())
     }
+}
+
+/// Another daemon that shares the store of the one that was asked does not answer.
+pub(crate) fn is_missing(daemon: &str, why: &Failure) {
+    show::tell(&format!("what the daemon at {daemon} knows is missing here: {}", why.message));
 }
 
 async fn open(credential: &Credential, address: &str) -> Result<OperatorClient<Channel>, Failure> {

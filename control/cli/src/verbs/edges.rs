@@ -1,7 +1,7 @@
 //! `edges`: who talks to whom.
 
 use crate::Common;
-use crate::daemon::refusal;
+use crate::daemon::{is_missing, refusal};
 use crate::exit::{Exit, Failure};
 use crate::show;
 use api::pb::{Edge, EdgesAnswer, EdgesRequest};
@@ -21,7 +21,7 @@ pub(super) async fn run(common: &Common) -> Result<Exit, Failure> {
     for answer in others.join_all().await {
         match answer {
             Ok(answer) => all.push(answer.into_inner()),
-            Err((address, status)) => super::is_missing(&address, status),
+            Err((address, status)) => is_missing(&address, &refusal(status)),
         }
     }
     show::answer(common.output, &together(all), people)?;

@@ -25,13 +25,11 @@ mod token;
 mod top;
 
 use crate::Common;
-use crate::daemon::refusal;
 use crate::exit::{Exit, Failure};
 use clap::Subcommand;
 use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
-use tonic::Status;
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
@@ -137,12 +135,6 @@ fn document(file: &Path) -> Result<(String, String), Failure> {
 }
 
 /// What the daemon did, in its words.
-/// Another daemon that shares the store of the one that was asked does not answer.
-fn is_missing(address: &str, status: Status) {
-    let why = refusal(status).message;
-    crate::show::tell(&format!("what the daemon at {address} knows is missing here: {why}"));
-}
-
 fn done(common: &Common, done: api::pb::Done) -> Result<Exit, Failure> {
     crate::show::answer(common.output, &done, |done| format!("{}\n", crate::show::clean(&done.line)))?;
     Ok(Exit::Done)

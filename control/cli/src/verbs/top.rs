@@ -1,8 +1,7 @@
 //! `top`: live rates.
 
 use crate::Common;
-use crate::daemon::Daemon;
-use crate::daemon::refusal;
+use crate::daemon::{Daemon, is_missing, refusal};
 use crate::exit::{Exit, Failure};
 use crate::show::{self, Format};
 use api::pb::{Rate, Rates, TopRequest};
@@ -71,7 +70,7 @@ fn listen(mut daemon: Daemon, request: TopRequest) -> watch::Receiver<Vec<Rate>>
             }
         };
         if let Err(status) = done.await {
-            super::is_missing(&daemon.address, status);
+            is_missing(&daemon.address, &refusal(status));
             heard.send_replace(Vec::new());
         }
     });
