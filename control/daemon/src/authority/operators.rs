@@ -228,17 +228,17 @@ impl Authority {
         let name = self.local_name(&key);
         let found = self.store.get::<Operator>(&place(&name)).await?;
         let chain = std::fs::read(folder.join("admin.pem")).ok();
-        if found.as_ref().is_some_and(|found| self.is_fresh(&found.value, &key, chain.as_deref(), now_ms)) {
+        let shown = found.as_ref().and_then(|found| shown_by(&found.value, &key, chain.as_deref()?));
+        if shown.is_some_and(|shown| self.is_fresh(shown, now_ms)) {
             return Ok(());
         }
-        let change = Change::new().expect(place(&name), found.map(|found| found.revision));
-        let operator = Operator {
-            name: name.clone(),
-            role: Role::Admin,
-            author: String::new(),
-            certificates: Vec::new(),
-            seen: None,
+        let change = Change::new().expect(place(&name), found.as_ref().map(|found| found.revision));
+        // Who has read the folder just now goes on with what stood there; what was lost or broken counts no more.
+        let (certificates, seen) = match (shown, &found) {
+            (Some(_), Some(found)) => (found.value.certificates.clone(), found.value.seen.clone()),
+            _ => (Vec::new(), None),
         };
+        let operator = Operator { name: name.clone(), role: Role::Admin, author: String::new(), certificates, seen };
         let credential = self.certify(operator, &key, change, trust_domain, now_ms).await?;
         write("ca.pem", credential.bundle.as_bytes())?;
         write("admin.pem", credential.chain.as_bytes())?;
@@ -249,18 +249,10 @@ impl Authority {
         }
     }
 
-    /// The credential on the disk is the record's, of this key, in the first half of its life, and of today's roots.
-    fn is_fresh(&self, operator: &Operator, key: &KeyPair, chain: Option<&[u8]>, now_ms: u64) -> bool {
-        use rustls_pki_types::{CertificateDer, pem::PemObject};
-        let Some(Ok(leaf)) = chain.map(CertificateDer::from_pem_slice) else { return false };
-        let fingerprint = issue::fingerprint(&leaf);
-        let Some(certificate) = operator.certificates.iter().find(|one| one.fingerprint == fingerprint) else {
-            return false;
-        };
-        let own = x509_parser::parse_x509_certificate(&leaf)
-            .is_ok_and(|(_, leaf)| leaf.public_key().raw == key.subject_public_key_info());
+    /// In the first half of its life, and of today's roots.
+    fn is_fresh(&self, certificate: &Certificate, now_ms: u64) -> bool {
         let half_ms = u64::try_from(issue::OPERATOR_LIFE.as_millis()).unwrap_or(u64::MAX) / 2;
-        own && certificate.not_after_ms > now_ms + half_ms && self.is_of_today(certificate)
+        certificate.not_after_ms > now_ms + half_ms && self.is_of_today(certificate)
     }
 
     /// From the root that issues now, and given with the roots that are trusted now.
@@ -285,6 +277,16 @@ impl Authority {
         self.store.commit(change.put(place(&operator.name), &operator)).await?;
         Ok(Credential { chain: leaf.chain, bundle: self.bundle(), operator, not_after_ms })
     }
+}
+
+/// What the record has of the certificate in this chain, if it is of this key.
+fn shown_by<'o>(operator: &'o Operator, key: &KeyPair, chain: &[u8]) -> Option<&'o Certificate> {
+    use rustls_pki_types::{CertificateDer, pem::PemObject};
+    let leaf = CertificateDer::from_pem_slice(chain).ok()?;
+    let fingerprint = issue::fingerprint(&leaf);
+    let (_, read) = x509_parser::parse_x509_certificate(&leaf).ok()?;
+    let is_own = read.public_key().raw == key.subject_public_key_info();
+    operator.certificates.iter().find(|one| is_own && one.fingerprint == fingerprint)
 }
 
 fn place(name: &str) -> String {

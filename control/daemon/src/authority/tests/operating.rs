@@ -131,6 +131,9 @@ async fn the_local_credential_is_there_and_stays_fresh() {
     keep(NOW_MS + 16 * 24 * HOUR_MS).await.unwrap();
     let renewed = read("admin.pem");
     assert_ne!(renewed, first);
+    // A command that read the folder just before, and one that is still at it.
+    let before = place.authority.caller(&peer(&first), NOW_MS).await.unwrap();
+    assert!(before.operator(Role::Admin).is_ok());
     // What was lost or broken is made again, and the credential that somebody may have found counts no more.
     for name in ["admin.pem", "admin.key"] {
         std::fs::write(folder.join(name), "broken").unwrap();
