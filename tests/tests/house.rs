@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// DESIGN.md's table of rooms: what each one may depend on. `*` is everything that is not above it.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("dataplane/ring", &["io-uring", "libc", "crossbeam-utils", "crossbeam-queue", "crossbeam-epoch", "loom"]),
-    ("dataplane/wire", &["rustls", "rustls-pki-types", "rustls-webpki", "crypto", "httparse", "memchr"]),
+    ("dataplane/wire", &["rustls", "rustls-pki-types", "rustls-webpki", "crypto", "graviola", "httparse", "memchr"]),
     ("dataplane/balance", &["crossbeam-utils", "loom"]),
     ("dataplane/plan", &["wire", "balance", "regex-automata", "api"]),
     ("dataplane/flow", &["ring", "wire", "plan", "balance"]),
@@ -81,7 +81,10 @@ fn dependencies(folder: &str) -> BTreeSet<String> {
             of_programs = section.ends_with("dependencies") && !section.ends_with("dev-dependencies");
             // [dependencies.name]
             assert!(!section.contains("dependencies."), "{folder}: one line a dependency: {line}");
-        } else if of_programs && let Some((name, _)) = line.split_once(['.', '=', ' ']) {
+        } else if of_programs
+            && !line.starts_with('#')
+            && let Some((name, _)) = line.split_once(['.', '=', ' '])
+        {
             names.insert(name.to_owned());
         }
     }

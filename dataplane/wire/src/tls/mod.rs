@@ -14,6 +14,7 @@ mod credential;
 mod der;
 mod elsewhere;
 mod failure;
+mod quick;
 mod record;
 mod server;
 mod session;
@@ -94,9 +95,7 @@ impl TimeProvider for Clock {
     }
 }
 
-/// ring's algorithms, X25519 first: of the groups it is the cheapest.
 fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
-        LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(quick::provider()));
     PROVIDER.clone()
 }

@@ -1,7 +1,7 @@
 //! Ends that are narrowed down to one suite, so that like is compared with like. The product narrows nothing.
 
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::ring::{cipher_suite, default_provider, kx_group};
+use rustls::crypto::ring::cipher_suite;
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 use std::sync::Arc;
 
@@ -46,8 +46,9 @@ impl Suite {
 impl Narrow {
     pub(super) fn provider(self) -> Arc<CryptoProvider> {
         let Some(suite) = self.suite else { return super::provider() };
-        let (cipher_suites, kx_groups) = (vec![suite.rustls()], vec![kx_group::X25519]);
-        Arc::new(CryptoProvider { cipher_suites, kx_groups, ..default_provider() })
+        let all = super::provider();
+        let (cipher_suites, kx_groups) = (vec![suite.rustls()], all.kx_groups[..1].to_vec());
+        Arc::new(CryptoProvider { cipher_suites, kx_groups, ..(*all).clone() })
     }
 
     pub(super) fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
