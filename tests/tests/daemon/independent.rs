@@ -243,7 +243,7 @@ fn both_protocols(test: &str, check: impl Fn(&mut Setting)) {
         });
         server.start();
         eventually("it serves", || answers(setting.port) == Some("one".to_owned()));
-        assert!(setting.proxy.is_ready());
+        eventually("it says so", || setting.proxy.is_ready());
         check(&mut setting);
     }
 }
