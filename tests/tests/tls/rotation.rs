@@ -420,7 +420,9 @@ fn a_revocation_list_that_ends_refuses_its_issuer_alone_until_there_is_another()
     };
     eventually("the list has ended, and the ticket with it", || refuses(&tls));
     let reason = [("side", "downstream"), ("reason", "revocation_unknown")];
-    assert!(proxy.metrics().sum("ringway_tls_handshake_failures_total", &reason) > 0.0);
+    eventually("it is counted", || {
+        refuses(&tls) && proxy.metrics().sum("ringway_tls_handshake_failures_total", &reason) > 0.0
+    });
     let days = proxy.metrics();
     let list = days.all("ringway_certificate_expiry_days", &[("kind", "crl")]).next().map(|sample| sample.value);
     assert!(list.is_some_and(|days| days <= 0.0), "{list:?}");
